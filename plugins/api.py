@@ -78,7 +78,7 @@ class DeliveryIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTicket:
-    """A ticket to create. Text is Markdown; `external_id` is ours, to be stored where the tool can search it; `event_id` as in TicketChanges."""
+    """A ticket to create. Text is Markdown; `external_id` is ours, stored where the tool can search it; `event_id` as in TicketChanges."""
 
     subject: str
     description: str = ""
@@ -347,7 +347,7 @@ class TicketingToolPlugin(ABC):
     async def health_check(self) -> Health:
         """Whether the tool answers with our credentials; sees through a tool's false positives."""
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - a plugin without resources has nothing to close
         """Called once, when no lease is left."""
 
 

@@ -1,0 +1,1 @@
+"""How plugins call their tools: one client with the pool, the timeouts, the repeats, the errors and the metering."""

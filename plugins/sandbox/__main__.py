@@ -1,0 +1,62 @@
+"""`python -m plugins.sandbox TOOL_TYPE`: runs one sandbox until SIGTERM or Ctrl-C; its first line on stdout introduces it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from plugins.api import PluginConfigError
+from plugins.sandbox.server import Sandbox, load
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses the command line and serves; answers the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m plugins.sandbox", description="A stand-in for a tool, speaking its protocol.")
+    parser.add_argument("tool_type")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--state", type=Path, help="file that keeps the sandbox's state over restarts")
+    parser.add_argument("--webhook-url", help="where its webhooks go")
+    parser.add_argument("--index-lag", type=float, default=0.0, help="seconds until searches see a write")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
+    options = parser.parse_args(arguments)
+    try:
+        sandbox = load(options.tool_type)(state=options.state, index_lag=options.index_lag, webhook_url=options.webhook_url)
+    except (PluginConfigError, OSError) as exc:
+        print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - a command's own words
+        return 1
+    return run(sandbox, options.port, with_parent=options.with_parent)
+
+
+def run(sandbox: Sandbox, port: int = 0, *, with_parent: bool = False) -> int:
+    """Serves until asked to end; answers the exit code, 1 when the port is taken."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(_serve(sandbox, port, with_parent))
+    return uvloop.run(_serve(sandbox, port, with_parent))
+
+
+async def _serve(sandbox: Sandbox, port: int, with_parent: bool) -> int:
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end.set)
+    try:
+        await sandbox.start(port)
+    except OSError as exc:
+        print(f"error: cannot listen on port {port}: {exc.strerror or exc}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(json.dumps(sandbox.introduction()), flush=True)  # noqa: T201
+    if with_parent:
+        loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 4096) else end.set())
+    await end.wait()
+    await sandbox.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,6 +17,7 @@ from schemas.codec import Codec, CodecError, UnknownFingerprint, released
 from schemas.events import Event, SchemaPublished
 from streams import topics
 from streams.producer import Outgoing, StageProducer
+from streams.security import client_options
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ class ControlReader:
         self._topics = list(topics)
         self._on_event = on_event
         self._codec = codec
-        self._security = dict(security or {})
+        self._security = client_options(security or {})
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
+from streams.secrets.store import REFERENCE
 from streams.tenants.match import ConditionError, check_match
 from streams.tenants.yaml_source import Path, Problem, YamlSource, read_yaml
 
@@ -21,7 +22,6 @@ MAX_TOOLS = 64
 MAX_ROUTES = 500
 MAX_SETTING_CHARS = 4096
 
-SECRET_REFERENCE = re.compile(r"^\$\{secret:([a-z0-9][a-z0-9_-]{0,62})\}$")
 NOT_SECRET = frozenset(
     {"actor", "client", "email", "grant", "instance", "kind", "login", "scheme", "scope", "token_url", "user", "username"}
 )
@@ -91,7 +91,7 @@ class TenantConfig(_Model):
     def secret_names(self) -> set[str]:
         """Every secret the tools refer to, by its name within the tenant."""
         values = (value for tool in self.tools.values() for _, value in _strings(tool.settings()))
-        return {found[1] for value in values if (found := SECRET_REFERENCE.match(value))}
+        return {found[1] for value in values if (found := REFERENCE.fullmatch(value))}
 
 
 def from_json(text: str) -> TenantConfig:
@@ -175,7 +175,7 @@ def _semantic_problems(data: Any, tool_types: Collection[str] | None) -> Iterato
     tools = data.get("tools")
     tools = tools if isinstance(tools, dict) else {}
     for name, tool in tools.items():
-        if not re.match(NAME, name):
+        if not re.fullmatch(NAME, name):
             yield ("tools", name), "a tool's name must be lower-case letters, digits, - and _, at most 63, starting with a letter or digit"
         if isinstance(tool, dict):
             yield from _tool_problems(("tools", name), tool, tool_types)
@@ -194,11 +194,11 @@ def _semantic_problems(data: Any, tool_types: Collection[str] | None) -> Iterato
 
 def _tool_problems(at: Path, tool: Mapping[str, Any], tool_types: Collection[str] | None) -> Iterator[tuple[Path, str]]:
     kind = tool.get("type")
-    if tool_types is not None and isinstance(kind, str) and re.match(NAME, kind) and kind not in tool_types:
+    if tool_types is not None and isinstance(kind, str) and re.fullmatch(NAME, kind) and kind not in tool_types:
         yield (*at, "type"), f"no plugin for this type is installed; known are {', '.join(sorted(tool_types))}"
     for path, value in _strings(tool):
         where = (*at, *path)
-        reference = SECRET_REFERENCE.match(value)
+        reference = REFERENCE.fullmatch(value)
         expected = path[0] in {"auth", "webhook"}
         must = (path[0] == "auth" and path[-1] not in NOT_SECRET) or (path[0] == "webhook" and path[-1] in WEBHOOK_SECRETS)
         if len(value) > MAX_SETTING_CHARS:

@@ -131,5 +131,7 @@ def _bindings(record: TenantConfigured, config: TenantConfig, before: TenantVers
         if before is not None and before.config.tools.get(name) == tool:
             bindings[name] = before.bindings[name]
         else:
-            bindings[name] = ToolBinding(record.tenant, name, tool.type, tool.settings(), record.version)
+            bindings[name] = ToolBinding(
+                tenant=record.tenant, tool=name, tool_type=tool.type, settings=tool.settings(), version=record.version
+            )
     return bindings

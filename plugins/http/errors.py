@@ -77,17 +77,18 @@ class Answer:
             return None
 
 
-def error_for(answer: Answer, detail: str = "", kind: type[ApiError] | None = None) -> ApiError | None:
+def error_for(answer: Answer, detail: str = "", kind: type[ApiError] | None = None, *, nothing_done: bool = False) -> ApiError | None:
     """Names what went wrong by what the caller should do about it; None for a success.
 
     `detail` is the tool's own code for the fault (never its whole text, which may quote the ticket); `kind` overrides the table,
-    also for a tool that reports failures under status 200.
+    also for a tool that reports failures under status 200;
+    `nothing_done` says that this retriable refusal came before any effect.
     """
     if kind is None:
         if 200 <= answer.status < 300:
             return None
         kind = ERROR_BY_STATUS.get(answer.status, ServerError if answer.status >= 500 else FatalApiError)
-    doubtful = issubclass(kind, RetriableApiError) and kind is not RateLimited and answer.status not in NOTHING_DONE
+    doubtful = not nothing_done and issubclass(kind, RetriableApiError) and kind is not RateLimited and answer.status not in NOTHING_DONE
     remedy = f"; {REMEDIES[kind]}" if kind in REMEDIES else ""
     return kind(
         f"{answer.method} {answer.path} answered {answer.status}{f' ({detail[:200]})' if detail else ''}{remedy}",

@@ -113,6 +113,10 @@ class Sandbox(ABC):
         raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
         self._outbox.send(str(url), raw, {"Content-Type": "application/json", **self.sign(raw), **(headers or {})})
 
+    def path_of(self, request: Request) -> str:
+        """The path to find a route by, where a tool takes several spellings."""
+        return request.path
+
     def sign(self, body: bytes) -> Mapping[str, str]:
         """The headers that authenticate a delivery."""
         return {}
@@ -163,9 +167,9 @@ class Sandbox(ABC):
     def _handle(self, request: Request) -> Response:
         if request.actor is None:
             return self.refusal(401, request)
-        known = False
+        known, path = False, self.path_of(request)
         for route in self._routes:
-            params = route.match(request.path)
+            params = route.match(path)
             if params is None:
                 continue
             known = True
@@ -191,7 +195,9 @@ class Sandbox(ABC):
             case "GET", ["_webhook"]:
                 return json_response({"url": self.keys.get("webhook_url")})
             case "POST", ["_webhook"]:
-                self.keys.put("webhook_url", (request.json() or {}).get("url"))
+                wanted = request.json() or {}
+                self.keys.put("webhook_url", wanted.get("url"))
+                self.keys.put("webhook_kind", wanted.get("kind"))
                 return json_response({"url": self.keys.get("webhook_url")})
             case "POST", ["_people", "tickets"]:
                 request.actor = Actor("person", True)

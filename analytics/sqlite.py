@@ -101,7 +101,7 @@ _TIME_COLUMN = {
 
 
 @contextmanager
-def _named_errors(path: Path | str) -> Iterator[None]:
+def named_errors(path: Path | str) -> Iterator[None]:
     """SQLite's errors in the store's words."""
     try:
         yield
@@ -132,7 +132,7 @@ class SqliteStore:
         self.path = path
         self._positions: dict[tuple[str, int], int] = {}
         self._known: dict[Table, set[int]] = {tables.SERIES: set(), tables.ROUTING_SERIES: set()}
-        with _named_errors(path):
+        with named_errors(path):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as exc:
@@ -180,7 +180,7 @@ class SqliteStore:
     # --- writing ---------------------------------------------------------------------------------------------------------
 
     def assign(self, topic: str, partition: int) -> Position:
-        with _named_errors(self.path), self._transaction():
+        with named_errors(self.path), self._transaction():
             self._db.execute("INSERT INTO stream_position VALUES (?, ?, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING", (topic, partition))
             (offset,) = self._db.execute(
                 "SELECT next_offset FROM stream_position WHERE topic = ? AND part = ?", (topic, partition)
@@ -193,7 +193,7 @@ class SqliteStore:
         if batch.next_offset <= expected:
             return Applied(expected)
         batch = batch.since(expected)
-        with _named_errors(self.path):
+        with named_errors(self.path):
             try:
                 with self._transaction():
                     moved = self._db.execute(_MOVE, (batch.next_offset, batch.topic, batch.partition, expected)).rowcount
@@ -293,7 +293,7 @@ class SqliteStore:
     def keep_from(self, horizon: int) -> int:
         """As AnalyticsStore.keep_from; in chunks, so that a writer beside it waits milliseconds, not for the whole."""
         deleted = 0
-        with _named_errors(self.path):
+        with named_errors(self.path):
             # First the horizon, then the deletions: a fact deleted must never be able to count again.
             self._db.execute("UPDATE retention SET horizon = max(horizon, ?) WHERE id = 1", (horizon,))
             for table in tables.FACTS:
@@ -318,11 +318,11 @@ def read_only(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, for readers beside the materializer. Raises StoreUnavailable when there is no such file."""
     if not path.exists():
         raise StoreUnavailable(f"{path} does not exist yet; it is made by: ai-agents materialize, or ai-agents up")
-    with _named_errors(path):
+    with named_errors(path):
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         db.execute("PRAGMA query_only = ON")
         db.row_factory = sqlite3.Row
         return db
 
 
-__all__ = ["MIGRATIONS", "SqliteStore", "ddl", "read_only"]
+__all__ = ["MIGRATIONS", "SqliteStore", "ddl", "named_errors", "read_only"]

@@ -1,0 +1,1 @@
+"""Jira: the plugin, its client and its sandbox."""

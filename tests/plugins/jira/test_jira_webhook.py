@@ -1,0 +1,124 @@
+"""Which deliveries are Jira's, and by which id they are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from plugins.api import Delivery, PluginConfigError, PluginContext, SignatureMismatch, SignatureMissing
+from plugins.jira.plugin import JiraPlugin
+
+# the vendor's published test vector
+SECRET = "It's a Secret to Everybody"
+VECTOR = "sha256=a4771c39fbe90f317c7824e83ddef3caae9cb3d976c214ace1f2937e133263c9"
+
+
+def plugin(webhook: Mapping[str, Any] | None = None, live: Sequence[bytes] | None = None) -> JiraPlugin:
+    def secrets(reference: str) -> Sequence[bytes]:
+        return [reference.encode()] if live is None else live
+
+    def no_http() -> Any:
+        raise AssertionError("a pure method asked for the network")
+
+    settings = {"webhook": {"secret": SECRET} if webhook is None else webhook}
+    return JiraPlugin(PluginContext(tenant="acme", tool="jira", settings=settings, secrets=secrets, http=no_http))
+
+
+def delivery(body: bytes = b"Hello World!", **headers: str) -> Delivery:
+    return Delivery(tenant="acme", tool="jira", body=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_the_vendors_test_vector_is_accepted() -> None:
+    """Key, message and digest as Atlassian publishes them: the one proof that does not rest on our own code."""
+    verified = plugin().validate_webhook(delivery(x_hub_signature=VECTOR))
+    assert verified.scheme == "x-hub-signature-sha256"
+    assert SECRET not in str(verified)
+
+
+@pytest.mark.parametrize("method", ["sha256", "sha384", "sha512"])
+def test_the_method_is_read_from_the_header(method: str) -> None:
+    """The vendor says it may change; a stronger one must not lock the door."""
+    signature = f"{method}={hmac.new(SECRET.encode(), b'Hello World!', method).hexdigest()}"
+    assert plugin().validate_webhook(delivery(x_hub_signature=signature)).scheme.endswith(method)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "sha1=" + hmac.new(SECRET.encode(), b"Hello World!", hashlib.sha1).hexdigest(),
+        "md5=" + hmac.new(SECRET.encode(), b"Hello World!", hashlib.md5).hexdigest(),
+        VECTOR.removeprefix("sha256="),
+        "sha256=",
+        "sha256",
+        "=",
+        "none=",
+        VECTOR[:-1] + "0",
+        VECTOR + VECTOR,
+        "sha512=" + VECTOR.removeprefix("sha256="),
+        "sha256=é",
+    ],
+)
+def test_a_weak_or_wrong_signature_is_refused(signature: str) -> None:
+    """A sender may not choose a method that can be forged."""
+    with pytest.raises(SignatureMismatch):
+        plugin().validate_webhook(delivery(x_hub_signature=signature))
+
+
+def test_an_unsigned_delivery_is_refused_where_a_secret_is_set() -> None:
+    """Unsigned admin webhooks are common; taking one would make the secret worthless."""
+    with pytest.raises(SignatureMissing):
+        plugin().validate_webhook(delivery())
+
+
+def test_a_changed_body_is_refused() -> None:
+    """One byte is enough."""
+    with pytest.raises(SignatureMismatch):
+        plugin().validate_webhook(delivery(b"Hello World?", x_hub_signature=VECTOR))
+
+
+def test_both_secrets_count_during_a_rotation() -> None:
+    """The secret is changed in Jira and here at different moments; nothing may be refused between."""
+    for live in ([b"new", SECRET.encode()], [SECRET.encode(), b"old"]):
+        assert plugin(live=live).validate_webhook(delivery(x_hub_signature=VECTOR))
+
+
+def test_no_secret_accepts_nothing() -> None:
+    """A forgotten setting must not open the door."""
+    for webhook in ({}, {"secret": ""}):
+        with pytest.raises(PluginConfigError):
+            plugin(webhook).validate_webhook(delivery(x_hub_signature=VECTOR))
+    with pytest.raises(PluginConfigError):
+        plugin(live=[]).validate_webhook(delivery(x_hub_signature=VECTOR))
+
+
+def test_old_data_center_sites_authenticate_another_way() -> None:
+    """Data Center 9 and older cannot sign: a password in the webhook's address is what they have."""
+    basic = plugin({"scheme": "basic", "user": "jira", "secret": "pw"})
+    assert basic.validate_webhook(delivery(authorization="Basic " + b64encode(b"jira:pw").decode())).scheme == "basic"
+    with pytest.raises(SignatureMismatch):
+        basic.validate_webhook(delivery(authorization="Basic " + b64encode(b"jira:pv").decode()))
+    shared = plugin({"scheme": "shared_secret", "header": "X-Proxy-Secret", "secret": "pw"})
+    assert shared.validate_webhook(delivery(x_proxy_secret="pw")).scheme == "shared-secret"
+    with pytest.raises(PluginConfigError, match="scheme"):
+        plugin({"scheme": "none", "secret": "pw"})
+
+
+def test_a_redelivery_is_known_by_its_identifier() -> None:
+    """Jira keeps the identifier over its retries; it is a header, so the signature does not vouch for it."""
+    identity = plugin().identify(delivery(x_atlassian_webhook_identifier="7d3f", x_atlassian_webhook_retry="2"))
+    assert identity is not None
+    assert (identity.delivery_id, identity.signed) == ("7d3f", False)
+    assert plugin().identify(delivery()) is None
+
+
+def test_our_own_account_is_known_by_its_account_id() -> None:
+    """Each of our writes comes back as a webhook; its actor tells it."""
+    own = JiraPlugin(PluginContext(tenant="acme", tool="jira", settings={"actor": "712020:0b07"}, secrets=lambda _: [], http=lambda: None))  # type: ignore[arg-type, return-value]  # no client is needed here
+    body = b'{"webhookEvent": "jira:issue_updated", "user": {"accountId": "%s", "emailAddress": "x@y.example"}, "issue": {"id": "1"}}'
+    assert own.is_own_actor(own.extract_metadata(delivery(body % b"712020:0b07")))
+    assert not own.is_own_actor(own.extract_metadata(delivery(body % b"712020:4f1e")))

@@ -188,6 +188,13 @@ class SqliteStore:
         self._positions[topic, partition] = offset
         return Position(topic, partition, offset)
 
+    def restart(self, topic: str, partition: int, next_offset: int) -> None:
+        source = (topic, partition)
+        with named_errors(self.path), self._transaction():
+            self._db.execute("UPDATE stream_position SET next_offset = ? WHERE topic = ? AND part = ?", (next_offset, *source))
+            self._db.execute("DELETE FROM seen_position WHERE topic = ? AND part = ?", source)
+        self._positions[source] = next_offset
+
     def apply(self, batch: Prepared) -> Applied:
         expected = self._positions[batch.topic, batch.partition]
         if batch.next_offset <= expected:
@@ -258,13 +265,11 @@ class SqliteStore:
         return [row for row in rows if self._db.execute(where, row[:key]).fetchone() == row[-2:]], late
 
     def _count_seen(self, batch: Prepared) -> None:
-        found = self._db.execute("SELECT next_received_offset FROM seen_position WHERE part = ?", (batch.partition,)).fetchone()
+        source = (batch.topic, batch.partition)
+        found = self._db.execute("SELECT next_received_offset FROM seen_position WHERE topic = ? AND part = ?", source).fetchone()
         rows, following = fold_seen(batch.rows.seen, found[0] if found else 0)
         self._db.executemany(_MERGE[tables.SEEN_MINUTE], rows)
-        self._db.execute(
-            "INSERT INTO seen_position VALUES (?, ?) ON CONFLICT (part) DO UPDATE SET next_received_offset = excluded.next_received_offset",
-            (batch.partition, following),
-        )
+        self._db.execute("INSERT OR REPLACE INTO seen_position VALUES (?, ?, ?)", (*source, following))
 
     def _refused_values(self, batch: Prepared) -> tuple[Refusal, ...]:
         """Which records the database will not take, found by trying each on top of the others, then undoing all of it."""

@@ -69,6 +69,13 @@ class AnalyticsStore(Protocol):
         """Begins with a partition: where to read from. A partition never seen begins at offset 0."""
         ...
 
+    def restart(self, topic: str, partition: int, next_offset: int) -> None:
+        """Sets an assigned partition's position back: the topic was made anew, and its offsets mean other records now.
+
+        What was counted stays; records that were in the tables are known by their ids.
+        """
+        ...
+
     def apply(self, batch: Prepared) -> Applied:
         """Writes a batch's rows and its position in one transaction, or nothing.
 

@@ -214,9 +214,9 @@ STREAM_POSITION = Table(
 )
 SEEN_POSITION = Table(
     "seen_position",
-    "Up to which received offset route's decisions are counted.",
-    1,
-    (Column("part"), Column("next_received_offset")),
+    "Up to which offset of tickets.received.v1 route's decisions are counted, by partition of the topic that tells them.",
+    2,
+    (Column("topic", Kind.TEXT), Column("part"), Column("next_received_offset")),
 )
 RETENTION = Table(
     "retention",

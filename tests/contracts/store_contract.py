@@ -153,6 +153,18 @@ class StoreContract:
         store.keep_from(NOON - DAY_US)
         assert store.horizon() == NOON
 
+    def test_a_topic_made_anew_is_read_from_its_start(self, store: AnalyticsStore) -> None:
+        """Its offsets begin again below the position; passing them over would lose them in silence."""
+        give(store, PROCESSED, a_processed(1), a_processed(2))
+        give(store, SEEN, a_seen(0, ["routed", "routed"]))
+        for topic in (PROCESSED, SEEN):
+            store.restart(topic, 0, 0)
+        applied = give(store, PROCESSED, a_processed(2), a_processed(3))
+        assert (applied.records, applied.duplicates) == (2, 1)
+        assert [row[2] for row in store.rows(tables.USAGE_DAILY)] == [3]
+        give(store, SEEN, a_seen(0, ["routed"]))
+        assert [row[2] for row in store.rows(tables.SEEN_MINUTE)] == [3]
+
     def test_any_batching_of_a_log_gives_the_same_tables(self, store: AnalyticsStore) -> None:
         """Batches are whatever Kafka hands out; the tables must only depend on the records."""
         log = a_log(seed=7, length=300)

@@ -47,7 +47,7 @@ def test_fetching_still_goes_through_getmany_and_the_commit_timer_through_force_
     """The two places where Faust calls us."""
     assert "getmany(timeout=" in inspect.getsource(base.Consumer._drain_messages)
     assert "self.force_commit(" in inspect.getsource(base.Consumer.commit)
-    assert "await self.commit()" in inspect.getsource(base.Consumer._commit_handler)
+    assert "await self.commit()" in inspect.getsource(base.Consumer._commit_handler.fun)
 
 
 def test_an_assignment_still_ends_in_perform_seek_before_fetching_begins() -> None:

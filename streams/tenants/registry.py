@@ -15,7 +15,6 @@ from streams.tenants.config import TenantConfig, from_json
 
 if TYPE_CHECKING:
     from plugins.manager import ToolBinding
-
     from streams.routing.rules import RuleSet
 
 

@@ -1,0 +1,59 @@
+# python3 >= 3.11 and make are all this needs: the first target builds .venv from the hashed lock, later ones reuse it.
+#
+#   make demo [ONCE=1] [SEED=n]   the main job on varied traffic; ONCE=1 ends with the verdict
+#   make test                     every test, the loss test's five seeds included
+#   make lint                     format, lint, types, import layers
+#   make bench [EVENTS=n]         the hot paths beside their targets
+#   make chaos [SEED=n]           the loss test, up to ten minutes
+#   make lock                     resolve the dependencies anew
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+BENCHES := ingest route process materialize e2e
+
+.PHONY: demo test lint bench chaos lock clean
+
+demo: $(READY)
+	$(BIN)/ai-agents demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	@for step in $(BENCHES); do $(BIN)/ai-agents bench $$step $(if $(EVENTS),--events $(EVENTS)) || exit 1; done
+
+chaos: $(READY)
+	$(if $(SEED),AI_AGENTS_CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest -m chaos -s --timeout 600 tests/chaos
+
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Written last, so that an interrupted build is built again.
+$(READY): requirements.lock pyproject.toml
+	@set -e; \
+	for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+		$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && break; \
+		python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "error: no Python 3.11 to 3.14 with venv found (python3 is $$(python3 --version 2>&1 || echo absent));" >&2; \
+		echo "install one, on Debian with its -venv package, and run make again" >&2; exit 1; \
+	fi; \
+	echo "building $(VENV) with $$($$python --version); once, about a minute" >&2; \
+	$$python -m venv --clear $(VENV); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

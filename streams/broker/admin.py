@@ -162,7 +162,7 @@ async def offsets(
         enable_auto_commit=False,
         **client_options(security or {}),
     )
-    async with _named_errors(brokers):
+    async with named_errors(brokers):
         try:
             await consumer.start()
             consumer.assign(wanted)  # tells the client which topics' leaders to learn, at once; paused, it fetches nothing
@@ -203,7 +203,7 @@ async def lag(brokers: str, groups: Sequence[str] = (), security: Mapping[str, A
 @asynccontextmanager
 async def _admin(brokers: str, security: Mapping[str, Any] | None) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers, request_timeout_ms=_REQUEST_TIMEOUT_MS, **client_options(security or {}))
-    async with _named_errors(brokers):
+    async with named_errors(brokers):
         try:
             await admin.start()
             yield admin
@@ -212,7 +212,8 @@ async def _admin(brokers: str, security: Mapping[str, Any] | None) -> AsyncItera
 
 
 @asynccontextmanager
-async def _named_errors(brokers: str) -> AsyncIterator[None]:
+async def named_errors(brokers: str) -> AsyncIterator[None]:
+    """Turns what the client raises when no broker answers into one sentence."""
     try:
         yield
     except (KafkaError, OSError, TimeoutError) as exc:

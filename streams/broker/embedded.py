@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from streams.broker.errors import BrokerError
+from streams.broker.errors import BrokerError, InUse
 from streams.broker.jars import ensure_jars
 from streams.broker.properties import log4j2_properties, server_properties
 from streams.leash import leashed
@@ -177,7 +177,7 @@ class EmbeddedBroker:
         if _locked(self.folder / "log" / ".lock"):
             other = read_info(self._data_dir)
             who = f" (pid {other.pid}, {other.brokers})" if other else ""
-            raise BrokerError(f"another broker{who} uses {self.folder}; stop it (ai-agents broker stop) or choose another --data-dir")
+            raise InUse(f"another broker{who} uses {self.folder}; stop it (ai-agents broker stop) or choose another --data-dir")
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -229,7 +229,7 @@ class EmbeddedBroker:
         arguments = ["format", "--standalone", "--cluster-id", cluster_id, "--config", str(self.folder / "server.properties")]
         process = self._launch([*self._command(java, classpath), "kafka.tools.StorageTool", *arguments])
         if process.wait(START_TIMEOUT_S) != 0:
-            raise BrokerError(self._reason())
+            raise self._reason()
 
     def _launch(self, command: list[str]) -> subprocess.Popen[bytes]:
         try:
@@ -243,24 +243,28 @@ class EmbeddedBroker:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _taken(self._port or 0):
             if self._process.poll() is not None:
-                raise BrokerError(self._reason())
+                raise self._reason()
             if time.monotonic() > deadline:
                 raise BrokerError(f"the broker did not accept connections within {START_TIMEOUT_S:.0f} s; see {self.log_file}")
             time.sleep(0.05)
 
-    def _reason(self) -> str:
+    def _reason(self) -> BrokerError:
         """Why the JVM ended, in one sentence, from what it wrote last."""
         text = _tail(self.log_file) + _tail(self.folder / "broker.out")
         if "Failed to bind" in text or "Address already in use" in text:
-            return str(_port_taken(self._port or 0))
+            return _port_taken(self._port or 0)
         if "Failed to acquire lock" in text:
-            return f"another broker uses {self.folder}; stop it (ai-agents broker stop) or choose another --data-dir"
+            return InUse(f"another broker uses {self.folder}; stop it (ai-agents broker stop) or choose another --data-dir")
         if "No space left on device" in text:
-            return f"the disk with {self.folder} is full; free some space and start again"
+            return BrokerError(f"the disk with {self.folder} is full; free some space and start again")
         if "Could not reserve enough space" in text or "OutOfMemoryError" in text or "Cannot allocate memory" in text:
-            return f"the broker's Java did not get its {self._heap_mb} MB of memory; close something or give it less with --heap-mb"
-        last = next((line for line in reversed(text.splitlines()) if "ERROR" in line or "FATAL" in line or "Error" in line), "")
-        return f"the broker ended while starting{': ' + last.strip() if last else ''}; see {self.log_file} and {self.folder / 'broker.out'}"
+            return BrokerError(
+                f"the broker's Java did not get its {self._heap_mb} MB of memory; close something or give it less with --heap-mb"
+            )
+        last = next((line.strip() for line in reversed(text.splitlines()) if "ERROR" in line or "Error" in line), "")
+        return BrokerError(
+            f"the broker ended while starting{f': {last}' if last else ''}; see {self.log_file} and {self.folder / 'broker.out'}"
+        )
 
 
 class _Spawner:
@@ -370,8 +374,8 @@ def _tail(path: Path, size: int = 16 << 10) -> str:
         return ""
 
 
-def _port_taken(port: int) -> BrokerError:
-    return BrokerError(f"port {port} is taken; stop what listens there or choose another with --port")
+def _port_taken(port: int) -> InUse:
+    return InUse(f"port {port} is taken; stop what listens there or choose another with --port")
 
 
 def _os_error(exc: OSError, folder: Path) -> BrokerError:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.broker.errors import BrokerError
+from streams.broker.errors import BrokerError, UntrustedJar
 
 KAFKA_VERSION = "4.3.1"
 # log4j-slf4j-impl is in Kafka's own distribution but not in its POM; without it the broker logs nothing.
@@ -135,7 +135,7 @@ def _fetch(jar: Jar, staging: Path) -> Path:
         ) from exc
     found = _sha256(path)
     if found != jar.sha256:
-        raise BrokerError(
+        raise UntrustedJar(
             f"{jar.file_name} does not have its pinned SHA-256 (expected {jar.sha256[:12]}…, got {found[:12]}…); it was not used: "
             "try again, and distrust the repository or proxy if it stays so"
         )

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from streams.broker import embedded as embedded_module
 from streams.broker.admin import ensure_topics
 from streams.broker.embedded import EmbeddedBroker, free_port, read_info
-from streams.broker.errors import BrokerError
+from streams.broker.errors import BrokerError, InUse
 from streams.broker.properties import server_properties
 from streams.topics import TopicDefinition
 
@@ -58,7 +58,7 @@ def test_it_starts_again_on_another_port_and_one_at_a_time(tmp_path: Path) -> No
         info = read_info(tmp_path)
         assert info is not None
         assert (info.pid, info.brokers) == (first.pid, first.brokers)
-        with pytest.raises(BrokerError, match=rf"another broker \(pid {first.pid}, {first.brokers}\) uses"):
+        with pytest.raises(InUse, match=rf"another broker \(pid {first.pid}, {first.brokers}\) uses"):
             EmbeddedBroker(tmp_path).start()
     finally:
         first.stop()
@@ -101,7 +101,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(BrokerError, match=f"port {port} is taken"):
+        with pytest.raises(InUse, match=f"port {port} is taken"):
             EmbeddedBroker(tmp_path, port=port).start()
 
 
@@ -148,7 +148,7 @@ def test_why_the_jvm_ended_is_one_sentence(tmp_path: Path, written: str, said: s
     broker = EmbeddedBroker(tmp_path, port=9092)
     (tmp_path / "broker").mkdir()
     broker.log_file.write_text(f"INFO starting\n{written}\n\tat kafka.Kafka.main\n")
-    reason = broker._reason()
+    reason = str(broker._reason())
     assert said in reason
     assert "\n" not in reason
 

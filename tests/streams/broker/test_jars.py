@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from streams.broker import jars as jars_module
-from streams.broker.errors import BrokerError
+from streams.broker.errors import BrokerError, UntrustedJar
 from streams.broker.jars import KAFKA_VERSION, Jar, ensure_jars, read_pins
 
 CONTENT = b"not really a jar"
@@ -70,7 +70,7 @@ def test_a_jar_with_other_bytes_is_refused(cached: tuple[Jar, Path, Path], monke
     jar, cache, path = cached
     path.unlink()
     served(monkeypatch, b"something else")
-    with pytest.raises(BrokerError, match=r"thing-1\.0\.jar does not have its pinned SHA-256"):
+    with pytest.raises(UntrustedJar, match=r"thing-1\.0\.jar does not have its pinned SHA-256"):
         ensure_jars(pins=[jar], cache=cache)
     assert list(path.parent.iterdir()) == []
 

@@ -1,0 +1,1 @@
+"""Zendesk Support: signed webhooks in, API v2 out."""

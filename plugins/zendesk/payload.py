@@ -1,0 +1,345 @@
+"""What a Zendesk delivery says, in canonical words: event subscriptions with their fixed envelope, triggers with an admin's own body.
+
+https://developer.zendesk.com/api-reference/webhooks/event-types/ticket-events. The same field comes in three spellings: `open` from
+REST, `OPEN` in events, `Open` (or the account's language) from triggers. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
+from plugins.mapping import FieldMap, WordMap, json_object, tenant_words, to_id, to_micros, to_tags, to_text
+
+EVENT_PREFIX = "zen:event-type:ticket."
+SUBJECT_PREFIX = "zen:ticket:"
+
+PRIORITIES = WordMap({"low": Priority.LOW, "normal": Priority.MEDIUM, "high": Priority.HIGH, "urgent": Priority.URGENT}, Priority.UNKNOWN)
+STATUSES = WordMap(
+    {
+        "new": TicketStatus.NEW,
+        "open": TicketStatus.OPEN,
+        "pending": TicketStatus.PENDING,
+        "hold": TicketStatus.PENDING,
+        "on-hold": TicketStatus.PENDING,
+        "on hold": TicketStatus.PENDING,
+        "solved": TicketStatus.RESOLVED,
+        "closed": TicketStatus.CLOSED,
+        "archived": TicketStatus.CLOSED,
+        "deleted": TicketStatus.CLOSED,
+        "scrubbed": TicketStatus.CLOSED,
+    },
+    TicketStatus.UNKNOWN,
+)
+TYPES = WordMap(
+    {"incident": TicketType.INCIDENT, "problem": TicketType.PROBLEM, "question": TicketType.REQUEST, "task": TicketType.INCIDENT},
+    TicketType.UNKNOWN,
+)
+CHANGES: Mapping[str, TicketChange] = {
+    "created": TicketChange.CREATED,
+    "comment_added": TicketChange.COMMENTED,
+    "soft_deleted": TicketChange.DELETED,
+    "permanently_deleted": TicketChange.DELETED,
+    "marked_as_spam": TicketChange.DELETED,
+    **dict.fromkeys(
+        (
+            "undeleted",
+            "merged",
+            "status_changed",
+            "priority_changed",
+            "type_changed",
+            "subject_changed",
+            "description_changed",
+            "tags_changed",
+            "agent_assignment_changed",
+            "group_assignment_changed",
+            "organization_changed",
+            "requester_changed",
+            "submitter_changed",
+            "brand_changed",
+            "form_changed",
+            "external_id_changed",
+            "problem_link_changed",
+            "task_due_at_changed",
+            "custom_status_changed",
+            "custom_field_changed",
+            "comment_made_private",
+            "comment_redacted",
+            "attachment_linked_to_comment",
+            "attachment_redacted_from_comment",
+            "followers_changed",
+            "email_ccs_changed",
+        ),
+        TicketChange.UPDATED,
+    ),
+}
+"""By the end of an event's type. A type not listed here is UNKNOWN and passes."""
+CHANGED_FIELD: Mapping[str, str] = {
+    "status_changed": "status",
+    "custom_status_changed": "status",
+    "priority_changed": "priority",
+    "type_changed": "type",
+    "subject_changed": "subject",
+    "description_changed": "description",
+    "agent_assignment_changed": "assignee",
+    "requester_changed": "requester",
+    "tags_changed": "tags",
+    "custom_field_changed": "custom_fields",
+}
+TRIGGER_WORDS: Mapping[str, TicketChange] = {
+    **{change.value: change for change in TicketChange},
+    **dict.fromkeys(("new", "create", "opened"), TicketChange.CREATED),
+    **dict.fromkeys(("update", "changed"), TicketChange.UPDATED),
+    **dict.fromkeys(("comment", "commented", "replied"), TicketChange.COMMENTED),
+    **dict.fromkeys(("solved", "resolved", "closed"), TicketChange.RESOLVED),
+}
+TRIGGER_FIELDS = FieldMap(
+    ticket_id=("ticket_id", "id", "$.ticket.id"),
+    change=("event", "change", "action"),
+    subject=("subject", "title", "$.ticket.title"),
+    description=("description", "$.ticket.description"),
+    status=("status", "$.ticket.status"),
+    priority=("priority", "$.ticket.priority"),
+    type=("type", "ticket_type", "$.ticket.ticket_type"),
+    requester=("requester_email", "requester", "$.ticket.requester.email"),
+    assignee=("assignee_id", "assignee_email", "assignee"),
+    actor=("actor_id", "current_user_id"),
+    tags=("tags", "$.ticket.tags"),
+    created_at=("created_at_with_timestamp", "created_at"),
+    updated_at=("updated_at_with_timestamp", "updated_at"),
+    external_id=("external_id",),
+    comment=("latest_comment", "comment"),
+    url=("url", "ticket_url"),
+)
+
+
+class _DetailId(msgspec.Struct):
+    id: str | int | None = None
+
+
+class _Head(msgspec.Struct):
+    """As little of a body as names its ticket; the rest is skipped without building it."""
+
+    type: str | None = None
+    subject: str | None = None
+    detail: _DetailId | None = None
+    ticket_id: str | int | None = None
+    id: str | int | None = None
+
+
+_head = msgspec.json.Decoder(_Head).decode
+
+
+class ZendeskPayload:
+    """Reads deliveries by one tool's settings: `webhook.fields`, `words`, `default_priority`, `base_url`."""
+
+    def __init__(self, tenant: str, settings: Mapping[str, Any]) -> None:
+        self._tenant = tenant
+        own = (settings.get("webhook") or {}).get("fields") or {}
+        self._trigger_fields = TRIGGER_FIELDS.with_fields(own) if own else TRIGGER_FIELDS
+        self._own_fields = bool(own)
+        self._priorities = PRIORITIES.with_words(tenant_words(settings, "priority", Priority))
+        self._statuses = STATUSES.with_words(tenant_words(settings, "status", TicketStatus))
+        self._types = TYPES.with_words(tenant_words(settings, "type", TicketType))
+        try:
+            self._no_priority = Priority(settings.get("default_priority", Priority.UNKNOWN))
+        except ValueError:
+            raise PluginConfigError(f"default_priority must be one of: {', '.join(Priority)}") from None
+        base_url = str(settings.get("base_url") or "").rstrip("/")
+        self._url = f"{base_url}/agent/tickets/" if base_url else None
+
+    def ticket_key(self, delivery: Delivery) -> str | None:
+        """The ticket's id without building the whole document, where the body has its usual shape; None when it does not tell."""
+        if not self._own_fields:
+            try:
+                head = _head(delivery.body)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass  # an unusual shape; the whole document may still tell
+            else:
+                if head.type is not None and head.type.startswith("zen:event-type:"):
+                    return (to_id(head.detail.id) if head.detail else None) or _subject_id(head.subject)
+                if (found := to_id(head.ticket_id)) is not None:
+                    return found
+        try:
+            document = decoded(delivery)
+        except NotADelivery:
+            return None
+        if _is_event(document):
+            return to_id(_object(document.get("detail")).get("id")) or _subject_id(document.get("subject"))
+        return to_id(self._trigger_fields.get(document, "ticket_id"))
+
+    def delivery_id(self, delivery: Delivery) -> str | None:
+        """The id in an event's envelope; None for a trigger's body, whose `id` is whatever an admin put there."""
+        try:
+            head = _head(delivery.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if head.type is None or not head.type.startswith("zen:event-type:") or not isinstance(head.id, str):
+            return None
+        return head.id or None
+
+    def metadata(self, delivery: Delivery) -> TicketMetadata:
+        """The delivery in canonical words; raises NotADelivery when it is no JSON object or names no ticket."""
+        document = decoded(delivery)
+        return self._event(document) if _is_event(document) else self._trigger(document)
+
+    def ticket(self, ticket: Mapping[str, Any]) -> TicketMetadata:
+        """A ticket as REST shows it."""
+        ticket_id = to_id(ticket.get("id"))
+        if ticket_id is None:
+            raise NotADelivery("the ticket has no id")
+        fields = ticket.get("custom_fields")
+        custom = {str(f["id"]): f.get("value") for f in fields if isinstance(f, dict) and "id" in f} if isinstance(fields, list) else {}
+        return TicketMetadata(
+            tenant_id=self._tenant,
+            ticket_id=ticket_id,
+            type=self._types(ticket.get("type")),
+            priority=self._priority(ticket.get("priority")),
+            status=self._statuses(ticket.get("status")),
+            subject=to_text(ticket.get("subject")),
+            description=to_text(ticket.get("description")),
+            requester=to_id(ticket.get("requester_id")),
+            assignee=to_id(ticket.get("assignee_id")),
+            tags=to_tags(ticket.get("tags")),
+            custom_fields=custom,
+            created_at=to_micros(ticket.get("created_at")),
+            updated_at=to_micros(ticket.get("updated_at")),
+            url=self._url_of(ticket_id),
+            extra={"external_id": ticket.get("external_id")},
+        )
+
+    def _event(self, document: dict[str, Any]) -> TicketMetadata:
+        kind = document["type"]
+        if not kind.startswith(EVENT_PREFIX):
+            raise NotADelivery(f"an event of another kind of resource ({kind[:80]}); subscribe to zen:event-type:ticket.* only")
+        kind = kind[len(EVENT_PREFIX) :]
+        detail = document.get("detail")
+        if type(detail) is not dict:
+            detail = {}
+        read = detail.get
+        ticket_id = to_id(read("id")) or _subject_id(document.get("subject"))
+        if ticket_id is None:
+            raise NotADelivery("the event names no ticket: detail.id and subject are empty")
+        event = document.get("event")
+        if type(event) is not dict:
+            event = {}
+        change = CHANGES.get(kind, TicketChange.UNKNOWN)
+        status = self._statuses(read("status"))
+        if kind == "status_changed" and self._statuses(event.get("current")) is TicketStatus.RESOLVED:
+            change = TicketChange.RESOLVED
+        extra: dict[str, Any] = {"event": kind, "event_time": to_micros(document.get("time")), "external_id": read("external_id")}
+        if kind in CHANGED_FIELD:
+            extra["changed"] = (CHANGED_FIELD[kind],)
+        actor = to_id(read("actor_id"))
+        if event:
+            author = _add_event(extra, event)
+            actor = actor or author
+        priority, type_ = self._priority(read("priority")), self._types(read("type"))
+        self._note_unknown(extra, detail, priority, status, type_)
+        return TicketMetadata(
+            tenant_id=self._tenant,
+            ticket_id=ticket_id,
+            type=type_,
+            priority=priority,
+            status=status,
+            change=change,
+            subject=to_text(read("subject")),
+            description=to_text(read("description")),
+            requester=to_id(read("requester_id")),
+            assignee=to_id(read("assignee_id")),
+            actor=actor,
+            tags=to_tags(read("tags")),
+            created_at=to_micros(read("created_at")),
+            updated_at=to_micros(read("updated_at")),
+            url=self._url_of(ticket_id),
+            extra=extra,
+        )
+
+    def _trigger(self, document: dict[str, Any]) -> TicketMetadata:
+        found = self._trigger_fields.read(document)
+        ticket_id = to_id(found["ticket_id"])
+        if ticket_id is None:
+            raise NotADelivery("the body names no ticket; put ticket_id into the trigger's JSON, or set webhook.fields.ticket_id")
+        status, priority, type_ = self._statuses(found["status"]), self._priority(found["priority"]), self._types(found["type"])
+        extra: dict[str, Any] = {"external_id": found["external_id"]}
+        if found["comment"] is not None:
+            extra["comment"] = to_text(found["comment"])
+        self._note_unknown(extra, found, priority, status, type_)
+        return TicketMetadata(
+            tenant_id=self._tenant,
+            ticket_id=ticket_id,
+            type=type_,
+            priority=priority,
+            status=status,
+            change=TRIGGER_WORDS.get(to_text(found["change"]).strip().lower(), TicketChange.UNKNOWN),
+            subject=to_text(found["subject"]),
+            description=to_text(found["description"]),
+            requester=to_text(found["requester"]) or None,
+            assignee=to_text(found["assignee"]) or None,
+            actor=to_id(found["actor"]),
+            tags=to_tags(found["tags"]),
+            created_at=to_micros(found["created_at"]),
+            updated_at=to_micros(found["updated_at"]),
+            url=to_text(found["url"]) or self._url_of(ticket_id),
+            extra=extra,
+        )
+
+    def _priority(self, value: Any) -> Priority:
+        return self._no_priority if value is None or value in ("", "-") else self._priorities(value)
+
+    def _url_of(self, ticket_id: str) -> str | None:
+        return None if self._url is None else self._url + ticket_id
+
+    def _note_unknown(
+        self, extra: dict[str, Any], words: Mapping[str, Any], priority: Priority, status: TicketStatus, type_: TicketType
+    ) -> None:
+        """Words nobody knows are named in extra["unknown"], so that they can be counted and mapped."""
+        if priority is Priority.UNKNOWN or status is TicketStatus.UNKNOWN or type_ is TicketType.UNKNOWN:
+            values = {"priority": priority, "status": status, "type": type_}
+            unknown = {name: str(words[name])[:80] for name, value in values.items() if value.value == "unknown" and words.get(name)}
+            unknown = {name: word for name, word in unknown.items() if word != "-"}
+            if unknown:
+                extra["unknown"] = unknown
+
+
+def decoded(delivery: Delivery) -> dict[str, Any]:
+    """The body as an object: JSON, JSON with bare control characters (a trigger's placeholder holding newlines), or a form."""
+    if "form-urlencoded" in delivery.content_type:
+        return dict(parse_qsl(delivery.body.decode("utf-8", "replace")))
+    return json_object(delivery.body)
+
+
+def _is_event(document: Mapping[str, Any]) -> bool:
+    kind = document.get("type")
+    return type(kind) is str and kind.startswith("zen:event-type:")
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if type(value) is dict else {}
+
+
+def _subject_id(subject: Any) -> str | None:
+    if type(subject) is str and subject.startswith(SUBJECT_PREFIX):
+        return to_id(subject[len(SUBJECT_PREFIX) :])
+    return None
+
+
+def _add_event(extra: dict[str, Any], event: Mapping[str, Any]) -> str | None:
+    """What only this event tells; answers who wrote its comment, where there is one."""
+    for name in ("current", "previous", "target_ticket_id"):
+        if name in event:
+            extra[name] = event[name]
+    meta = event.get("meta")
+    if type(meta) is dict and type(meta.get("sequence")) is dict:
+        extra["sequence"] = meta["sequence"].get("id")
+    comment = event.get("comment")
+    if type(comment) is not dict:
+        return None
+    extra["comment"] = to_text(comment.get("body"))
+    extra["comment_public"] = comment.get("is_public") is True
+    extra["comment_id"] = to_id(comment.get("id"))
+    return to_id(_object(comment.get("author")).get("id"))

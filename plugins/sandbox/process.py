@@ -123,6 +123,14 @@ class SandboxProcess:
         """A person changes a ticket, or comments on it (`comment`, `public`)."""
         self._control("PUT", f"/_people/tickets/{ticket_id}", fields)
 
+    def redeliver(self, count: int) -> int:
+        """Sends the newest delivered webhooks again; answers how many."""
+        return int(self._control("POST", "/_redeliver", {"count": count})["redelivered"])
+
+    def deliver(self, body: str) -> None:
+        """Sends any text as a webhook, correctly signed."""
+        self._control("POST", "/_deliver", {"body": body})
+
     def _control(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base_url + path, data=data, method=method)  # noqa: S310 - our own child

@@ -1,7 +1,9 @@
 """What all sandboxes share: the door, the faults, the ledger, the webhooks out, the control calls. A vendor adds its protocol.
 
 Control calls, outside the tool's own paths: `GET /_ledger[?after=n]`, `POST|GET|DELETE /_faults`, `POST|GET /_webhook`, `GET
-/_health`, and `POST /_people/tickets`, `PUT /_people/tickets/{id}`: a person works in the tool, in canonical words.
+/_health`, `POST /_people/tickets` and `PUT /_people/tickets/{id}` (a person works in the tool, in canonical words), `POST
+/_redeliver` {"count": n} (the newest delivered webhooks go out again, as a tool does that missed our answer) and `POST /_deliver`
+{"body": text} (any text, correctly signed).
 """
 
 from __future__ import annotations
@@ -202,6 +204,12 @@ class Sandbox(ABC):
             case "POST", ["_people", "tickets"]:
                 request.actor = Actor("person", True)
                 return json_response({"ticket_id": self.person_creates(request.json() or {}, request)}, 201)
+            case "POST", ["_redeliver"]:
+                count = int((request.json() or {}).get("count", 1))
+                return json_response({"redelivered": self._outbox.redeliver(count) if self._outbox else 0})
+            case "POST", ["_deliver"]:
+                self.fire(str((request.json() or {}).get("body", "")).encode())
+                return json_response({}, 202)
             case "PUT", ["_people", "tickets", ticket_id]:
                 request.actor = Actor("person", True)
                 done = self.person_updates(ticket_id, request.json() or {}, request)

@@ -12,6 +12,7 @@ import aiohttp
 WORKERS = 8
 MAX_WAITING = 100_000
 MAX_RETRY_AFTER = 60.0
+REMEMBERED = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Outbox:
         self._workers: list[asyncio.Task[None]] = []
         self._later: set[asyncio.TimerHandle] = set()
         self._busy = 0
+        self._sent: deque[OutgoingWebhook] = deque(maxlen=REMEMBERED)
         self.delivered = 0
         self.failed = 0
 
@@ -58,6 +60,13 @@ class Outbox:
         if len(self._waiting) == MAX_WAITING:
             self.failed += 1
         self._put(OutgoingWebhook(url, body, dict(headers)))
+
+    def redeliver(self, count: int) -> int:
+        """Sends the newest delivered ones again, byte for byte; answers how many."""
+        again = list(self._sent)[-count:] if count > 0 else []
+        for delivery in again:
+            self._put(OutgoingWebhook(delivery.url, delivery.body, dict(delivery.headers), method=delivery.method))
+        return len(again)
 
     def _put(self, delivery: OutgoingWebhook) -> None:
         self._waiting.append(delivery)
@@ -96,6 +105,7 @@ class Outbox:
             async with session.request(delivery.method, delivery.url, data=delivery.body, headers=headers, allow_redirects=False) as answer:
                 if 200 <= answer.status < 300:
                     self.delivered += 1
+                    self._sent.append(delivery)
                     return
                 wait = _seconds(answer.headers.get("Retry-After"))
                 again = answer.status in self._policy.on_status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import uuid
 from hashlib import blake2b
 
 _lock = threading.Lock()
@@ -22,7 +21,8 @@ def new_event_id() -> str:
     millis, rest = divmod(nanos, 1_000_000)
     sub = (rest << 12) // 1_000_000  # 12 bits of the millisecond
     value = (millis & ((1 << 48) - 1)) << 80 | 0x7 << 76 | sub << 64 | 0b10 << 62 | int.from_bytes(os.urandom(8), "big") >> 2
-    return str(uuid.UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def ticket_key(tenant: str, tool: str, ticket_id: str) -> str:

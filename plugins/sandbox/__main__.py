@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from plugins.api import PluginConfigError
@@ -52,10 +54,18 @@ async def _serve(sandbox: Sandbox, port: int, with_parent: bool) -> int:
         return 1
     print(json.dumps(sandbox.introduction()), flush=True)  # noqa: T201
     if with_parent:
-        loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(sys.stdin.fileno(), 4096) else end.set())
+        threading.Thread(target=_until_stdin_ends, args=(loop, end), daemon=True).start()
     await end.wait()
     await sandbox.stop()
     return 0
+
+
+def _until_stdin_ends(loop: asyncio.AbstractEventLoop, end: asyncio.Event) -> None:
+    """The parent holds our standard input open as long as it lives; a thread, since not every input can be polled."""
+    while os.read(sys.stdin.fileno(), 4096):  # not through sys.stdin: its lock would be held at exit
+        pass
+    with contextlib.suppress(RuntimeError):  # the loop ended first
+        loop.call_soon_threadsafe(end.set)
 
 
 if __name__ == "__main__":

@@ -110,13 +110,13 @@ def _read(settings: Settings, files: tuple[Path, ...]) -> list[Any]:
     from streams.tenants.config import TenantConfigErrors, parse_source
     from streams.tenants.lint import lint
 
-    tool_types = {manifest.tool_type for manifest in PluginRegistry.discover().manifests()}
+    plugins = {manifest.tool_type: manifest for manifest in PluginRegistry.discover().manifests()}
     configs: list[Any] = []
     seen: dict[str, Path] = {}
     failed = 0
     for file in files:
         try:
-            config, source = parse_source(file.read_text(encoding="utf-8"), str(file), tool_types)
+            config, source = parse_source(file.read_text(encoding="utf-8"), str(file), plugins)
         except TenantConfigErrors as exc:
             say(str(exc))
             failed += len(exc.problems)

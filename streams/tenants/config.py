@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
+from plugins.manifest import PluginManifest
 from streams.secrets.store import REFERENCE
 from streams.tenants.match import ConditionError, check_match
 from streams.tenants.yaml_source import Path, Problem, YamlSource, read_yaml
@@ -27,6 +28,7 @@ NOT_SECRET = frozenset(
 )
 """Keys of `auth` that may be written out; the value of any other is a secret and must be a reference."""
 WEBHOOK_SECRETS = frozenset({"secret", "password", "token", "client_secret"})
+COMMON = frozenset({"type", "search_lag"})
 LATER = ("when", "continue", "window", "percent")
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
@@ -99,20 +101,21 @@ def from_json(text: str) -> TenantConfig:
     return TenantConfig.model_validate_json(text)
 
 
-def parse(text: str, filename: str, tool_types: Collection[str] | None = None) -> TenantConfig:
-    """Reads what a person wrote. Raises TenantConfigErrors with everything wrong; unknown tool types only where they are given."""
-    return parse_source(text, filename, tool_types)[0]
+def parse(text: str, filename: str, plugins: Mapping[str, PluginManifest] | None = None) -> TenantConfig:
+    """Reads what a person wrote. Raises TenantConfigErrors with everything wrong.
+
+    With the installed plugins' manifests, by tool type, each tool's settings are held against what its plugin takes.
+    """
+    return parse_source(text, filename, plugins)[0]
 
 
-def parse_source(text: str, filename: str, tool_types: Collection[str] | None = None) -> tuple[TenantConfig, YamlSource]:
+def parse_source(text: str, filename: str, plugins: Mapping[str, PluginManifest] | None = None) -> tuple[TenantConfig, YamlSource]:
     """As `parse`, and the positions too, for who has more to say about the file."""
     source = read_yaml(text)
     problems = list(source.problems)
     config = None
     if not problems or source.data is not None:
-        problems += [
-            source.problem(path, message, at_key=_blames_key(path)) for path, message in _semantic_problems(source.data, tool_types)
-        ]
+        problems += [source.problem(path, message, at_key=_blames_key(path)) for path, message in _semantic_problems(source.data, plugins)]
         try:
             config = TenantConfig.model_validate(_without_later_keys(source.data))
         except ValidationError as exc:
@@ -123,6 +126,7 @@ def parse_source(text: str, filename: str, tool_types: Collection[str] | None = 
 
 
 def _blames_key(path: Path) -> bool:
+    """Whether what is wrong is that the key is there at all, or what it is."""
     return path[-1] in LATER or path[-2:-1] in {("tools",), ("match",)}
 
 
@@ -168,7 +172,7 @@ def _without_later(route: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _semantic_problems(data: Any, tool_types: Collection[str] | None) -> Iterator[tuple[Path, str]]:
+def _semantic_problems(data: Any, plugins: Mapping[str, PluginManifest] | None) -> Iterator[tuple[Path, str]]:
     """What single values cannot tell: references between parts, names used twice, secrets, conditions."""
     if not isinstance(data, dict):
         return
@@ -178,7 +182,7 @@ def _semantic_problems(data: Any, tool_types: Collection[str] | None) -> Iterato
         if not re.fullmatch(NAME, name):
             yield ("tools", name), "a tool's name must be lower-case letters, digits, - and _, at most 63, starting with a letter or digit"
         if isinstance(tool, dict):
-            yield from _tool_problems(("tools", name), tool, tool_types)
+            yield from _tool_problems(("tools", name), tool, plugins)
     routes = data.get("routes")
     names: dict[str, int] = {}
     for index, route in enumerate(routes if isinstance(routes, list) else []):
@@ -192,15 +196,22 @@ def _semantic_problems(data: Any, tool_types: Collection[str] | None) -> Iterato
         yield from _route_problems(("default",), data["default"], tools)
 
 
-def _tool_problems(at: Path, tool: Mapping[str, Any], tool_types: Collection[str] | None) -> Iterator[tuple[Path, str]]:
+def _tool_problems(at: Path, tool: Mapping[str, Any], plugins: Mapping[str, PluginManifest] | None) -> Iterator[tuple[Path, str]]:
     kind = tool.get("type")
-    if tool_types is not None and isinstance(kind, str) and re.fullmatch(NAME, kind) and kind not in tool_types:
-        yield (*at, "type"), f"no plugin for this type is installed; known are {', '.join(sorted(tool_types))}"
+    manifest = None
+    if plugins is not None and isinstance(kind, str) and re.fullmatch(NAME, kind):
+        if (manifest := plugins.get(kind)) is None:
+            yield (*at, "type"), f"no plugin for this type is installed; known are {', '.join(sorted(plugins))}"
+        else:
+            yield from _setting_problems(at, tool, manifest)
     for path, value in _strings(tool):
         where = (*at, *path)
         reference = REFERENCE.fullmatch(value)
         expected = path[0] in {"auth", "webhook"}
-        must = (path[0] == "auth" and path[-1] not in NOT_SECRET) or (path[0] == "webhook" and path[-1] in WEBHOOK_SECRETS)
+        if manifest is not None and (setting := manifest.settings.get(".".join(map(str, path)))) is not None:
+            must = setting.secret
+        else:
+            must = (path[0] == "auth" and path[-1] not in NOT_SECRET) or (path[0] == "webhook" and path[-1] in WEBHOOK_SECRETS)
         if len(value) > MAX_SETTING_CHARS:
             yield where, f"is longer than {MAX_SETTING_CHARS} characters"
         elif must and reference is None:
@@ -211,6 +222,32 @@ def _tool_problems(at: Path, tool: Mapping[str, Any], tool_types: Collection[str
         for key, value in tool[section].items() if isinstance(tool.get(section), dict) else ():
             if not isinstance(value, str) and (section == "auth" or key in WEBHOOK_SECRETS):
                 yield (*at, section, key), "must be text; put it in quotes"
+
+
+def _setting_problems(at: Path, tool: Mapping[str, Any], manifest: PluginManifest) -> Iterator[tuple[Path, str]]:
+    """Settings the plugin does not know, and those it cannot do without (of `webhook` only where the tool has one)."""
+    known = manifest.settings
+
+    def unknown(settings: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+        for key, value in settings.items():
+            here = (*path, key)
+            name = ".".join(here)
+            if name in known or (path == () and key in COMMON):
+                continue
+            inside = any(setting.startswith(name + ".") for setting in known)
+            if inside and isinstance(value, dict):
+                yield from unknown(value, here)
+            elif not inside:
+                yield (*at, *here), f"is not a setting of {manifest.tool_type}; see: ai-agents plugin info {manifest.tool_type}"
+
+    yield from unknown(tool, ())
+    for name, setting in known.items():
+        path = tuple(name.split("."))
+        value: Any = tool
+        for part in path:
+            value = value.get(part) if isinstance(value, dict) else None
+        if setting.required and value is None and (path[0] != "webhook" or tool.get("webhook")):
+            yield (*at, *path), f"is missing: {setting.doc}"
 
 
 def _route_problems(at: Path, route: Mapping[str, Any], tools: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

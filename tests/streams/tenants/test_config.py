@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import yaml
 
+from plugins.manifest import PluginManifest, Setting
 from streams.tenants.config import TenantConfigErrors, from_json, parse, parse_source
 from streams.tenants.lint import lint
 
@@ -24,10 +25,39 @@ routes:
 default: {to: desk, do: [note]}
 """
 
+PLUGINS = {
+    "jira": PluginManifest(
+        name="Jira",
+        tool_type="jira",
+        version="1",
+        entry="m:C",
+        summary="",
+        settings={
+            "base_url": Setting(doc="the site's address", required=True),
+            "auth.email": Setting(doc="whose token it is", required=True),
+            "auth.api_token": Setting(doc="the token", required=True, secret=True),
+            "webhook.secret": Setting(doc="the webhook's secret", required=True, secret=True),
+            "project": Setting(doc="where new issues go"),
+            "words": Setting(doc="the site's own words"),
+        },
+    ),
+    "servicedesk_plus": PluginManifest(
+        name="ServiceDesk Plus",
+        tool_type="servicedesk_plus",
+        version="1",
+        entry="m:C",
+        summary="",
+        settings={
+            name: Setting(doc=name, secret=name.endswith(("key", "secret")))
+            for name in ("base_url", "auth.technician_key", "webhook.scheme", "webhook.header", "webhook.secret", "webhook.fields")
+        },
+    ),
+}
 
-def errors(text: str, tool_types: set[str] | None = None) -> list[str]:
+
+def errors(text: str, plugins: Mapping[str, PluginManifest] | None = None) -> list[str]:
     with pytest.raises(TenantConfigErrors) as caught:
-        parse(text, "acme.yaml", tool_types)
+        parse(text, "acme.yaml", plugins)
     return str(caught.value).splitlines()
 
 
@@ -39,7 +69,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
 
 
 def test_a_good_file_is_read_whole() -> None:
-    config = parse(GOOD, "acme.yaml", {"jira", "servicedesk_plus"})
+    config = parse(GOOD, "acme.yaml", PLUGINS)
     assert config.tools["jira"].settings() == {
         "base_url": "https://acme.jira.example",
         "auth": {"email": "bot@acme.example", "api_token": "${secret:jira_token}"},
@@ -135,11 +165,21 @@ def test_secrets_are_references_where_expected_and_nowhere_else(change: Callable
             "tools.jira.type: no plugin for this type is installed; known are jira, servicedesk_plus",
         ),
         (lambda d: d.pop("tools"), "tools: is missing"),
+        (lambda d: d["tools"]["jira"].update(projct="X"), "tools.jira.projct: is not a setting of jira; see: ai-agents plugin info jira"),
+        (lambda d: d["tools"]["jira"]["auth"].update(token="${secret:x}"), "tools.jira.auth.token: is not a setting of jira"),
+        (lambda d: d["tools"]["jira"]["auth"].pop("email"), "tools.jira.auth.email: is missing: whose token it is"),
+        (lambda d: d["tools"]["jira"].update(webhook={"secret": "x"}), "tools.jira.webhook.secret: must be a reference"),
     ],
 )
 def test_parts_must_fit_together(change: Callable[[dict[str, Any]], object], expected: str) -> None:
     """A target that does not exist is found when the file is applied, not when the first ticket needs it."""
-    assert any(expected in line for line in errors(changed(change), {"jira", "servicedesk_plus"}))
+    assert any(expected in line for line in errors(changed(change), PLUGINS))
+
+
+def test_a_tool_that_only_receives_tickets_needs_no_webhook_settings() -> None:
+    """Required settings of `webhook` are required where there is a webhook."""
+    config = parse(changed(lambda d: d["tools"]["jira"].update(webhook={}, words={"priority": {"Blocker": "urgent"}})), "a.yaml", PLUGINS)
+    assert config.tools["jira"].webhook == {}
 
 
 @pytest.mark.parametrize("text", ["", "7", "[]", "- a", "tenant", "\t", "{", "a: b: c"])

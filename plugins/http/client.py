@@ -1,17 +1,16 @@
 """ApiClient: the one way plugins reach their tools. Pool, timeouts, repeats, size bounds, errors and metering exist here, once.
 
-Built on httpx for its auth flows and requests, over aiohttp for its speed (a call costs a fifth of the CPU). Three habits of that
-pair are put right here: aiohttp silently repeats a PUT on a stale connection (a comment would be written twice), the bridge reports
-a lost connection as one never made (it would not be searched for), and both keep cookies.
+Built on httpx's requests and auth flows over aiohttp's connections, without httpx's client between them: it doubles the CPU of a
+call, keeps cookies and reads .netrc. Two habits of the pair are put right here: aiohttp silently repeats a PUT on a stale connection
+(a comment would be written twice), and the bridge reports a lost connection as one never made (it would not be searched for).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote
 
@@ -55,40 +54,28 @@ class Limits:
 
 
 class Pool:
-    """The connections of one generation of a plugin, opened on first use and closed once."""
+    """The connections of one generation of a plugin, opened on first use and closed once. Tests may give another `transport`."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._client: httpx.AsyncClient | None = None
+    def __init__(self, limits: Limits, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._limits = limits
+        self._transport = transport
+        self.timeouts = {"timeout": {"connect": limits.connect, "read": limits.read, "pool": limits.total}}
 
-    def client(self) -> httpx.AsyncClient:
-        if self._client is None:
-            limits = self.limits
-            transport = AiohttpTransport(verify=_tls(), client=self._session)
-            self._client = httpx.AsyncClient(
-                transport=transport,
-                timeout=httpx.Timeout(limits.read, connect=limits.connect, pool=limits.total),
-                follow_redirects=False,
-                trust_env=False,  # no .netrc: credentials come from the tenant's settings alone
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                event_hooks={"request": [_count]},
-            )
-        return self._client
+    def transport(self) -> httpx.AsyncBaseTransport:
+        if self._transport is None:
+            self._transport = AiohttpTransport(verify=_tls(), client=self._session)
+        return self._transport
 
     def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=self.limits.max_connections, keepalive_timeout=IDLE_SECONDS, ssl=_tls())
+        connector = aiohttp.TCPConnector(limit=self._limits.max_connections, keepalive_timeout=IDLE_SECONDS, ssl=_tls())
         session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         session._retry_connection = False  # a write must never be sent again behind our back; guarded by a test
         return session
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-
-
-async def _count(request: httpx.Request) -> None:
-    count_api_call()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
 
 
 _tls_context: Any = None
@@ -207,45 +194,60 @@ class ApiClient:
         params: Mapping[str, str | int] | None,
         headers: Mapping[str, str],
     ) -> Answer:
-        client = self._pool.client()
         try:
-            url = httpx.URL(path if path.startswith("http") else self._base + path)
-            home = httpx.URL(self._base) if self._base else url
+            url = httpx.URL(path if path.startswith("http") else self._base + path, params=params or None)
+            home = httpx.URL(self._base) if path.startswith("http") and self._base else url
         except httpx.InvalidURL:
             raise FatalApiError(f"{method} {path[:100]}: not an address; check base_url") from None
         for _ in range(MAX_REDIRECTS + 1):
-            request = client.build_request(method, url, content=content, data=data, params=params, headers=headers)
-            auth = self._auth if _same_host(url, home) else None
-            answer, location = await self._send(client, request, auth, path)
-            if location is None or method not in SAFE_METHODS:
+            request = httpx.Request(method, url, headers=headers, content=content, data=data, extensions=self._pool.timeouts)
+            answer = await self._send(request, self._auth if _same_host(url, home) else None, path)
+            location = answer.headers.get("location") if answer.status in REDIRECTS and method in SAFE_METHODS else None
+            if location is None:
                 error = self._error_for(answer)
                 if error is not None:
                     raise error
                 return answer
-            url, params = url.join(location), None
+            url = url.join(location)
         raise FatalApiError(f"{method} {path} is redirected more than {MAX_REDIRECTS} times; check base_url")
 
-    async def _send(
-        self, client: httpx.AsyncClient, request: httpx.Request, auth: httpx.Auth | None, path: str
-    ) -> tuple[Answer, str | None]:
+    async def _send(self, request: httpx.Request, auth: httpx.Auth | None, path: str) -> Answer:
+        """One request with its auth flow, which may put others before or after it."""
         what, writes = f"{request.method} {path}", request.method not in SAFE_METHODS
+        transport = self._pool.transport()
+        flow = None if auth is None else auth.async_auth_flow(request)
         try:
-            response = await client.send(request, auth=auth, stream=True)
-            try:
-                body = await self._body(response, what, writes)
-            finally:
-                await response.aclose()
+            following = request if flow is None else await anext(flow)
+            while True:
+                following.extensions = self._pool.timeouts
+                count_api_call()
+                response = await transport.handle_async_request(following)
+                try:
+                    if flow is not None:
+                        try:
+                            following = await flow.asend(response)
+                        except StopAsyncIteration:
+                            pass  # the flow is done: this response is the answer
+                        else:
+                            continue
+                    body = await self._body(response, what, writes)
+                finally:
+                    await response.aclose()
+                headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+                return Answer(method=request.method, path=path, status=response.status_code, headers=headers, body=body)
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
             raise _transport_error(exc, what, writes) from None
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        answer = Answer(method=request.method, path=path, status=response.status_code, headers=headers, body=body)
-        return answer, headers.get("location") if response.status_code in REDIRECTS else None
+        finally:
+            if flow is not None:
+                await flow.aclose()
 
     async def _body(self, response: httpx.Response, what: str, writes: bool) -> bytes:
         """The whole body, within the bound also after decompression."""
         limit, size, chunks = self._limits.max_answer_bytes, 0, []
+        stream = response.aiter_bytes() if "content-encoding" in response.headers else response.stream
+        assert isinstance(stream, AsyncIterable)
         try:
-            async for chunk in response.aiter_bytes():
+            async for chunk in stream:
                 size += len(chunk)
                 if size > limit:
                     raise FatalApiError(

@@ -1,0 +1,36 @@
+"""`ai-agents materialize`: run the stage that fills the analytics tables."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from cli.output import CommandError
+from streams.settings import Settings
+
+
+@click.command()
+@click.option("--instance", default="0", show_default=True, help="Names this process among its kind; each needs its own.")
+@click.option("--keep-days", type=click.IntRange(15, 36_500), default=90, show_default=True, help="How long facts are kept.")
+@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True)
+@click.pass_obj
+def materialize(settings: Settings, instance: str, keep_days: int, log_level: str) -> None:
+    """Fill the analytics tables from the topics until stopped; several may run, each with its share of the partitions.
+
+    Facts (one row a call) are kept for --keep-days, by the time their event was received; the rollups stay.
+
+    Example: ai-agents materialize --instance 1
+    """
+    from analytics.open import sqlite_path
+    from analytics.store import StoreError
+    from streams.agents.materialize import MaterializeStage
+    from streams.batching import run_stage
+
+    try:
+        sqlite_path(settings.store_url)
+    except StoreError as exc:
+        raise CommandError(str(exc)) from exc
+    chosen = dataclasses.replace(settings, instance=instance)
+    code = run_stage(MaterializeStage(chosen, keep_days=keep_days), chosen, log_level=log_level)
+    raise click.exceptions.Exit(code)

@@ -7,7 +7,6 @@ import os
 import queue
 import shutil
 import signal as signals
-import socket
 import subprocess
 import tempfile
 import threading
@@ -24,11 +23,11 @@ from streams.broker.errors import BrokerError, InUse
 from streams.broker.jars import ensure_jars
 from streams.broker.properties import log4j2_properties, server_properties
 from streams.leash import leashed
+from streams.ports import LOOPBACK, free_port, is_listening, prefer
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 6.0
 DEFAULT_PORT = 9092
-_LOOPBACK = "127.0.0.1"
 _BESIDES_HEAP_MB = 160
 """What the JVM needs beside its heap: code, metaspace, threads, buffers."""
 _LEAST_FREE_BYTES = 256 << 20
@@ -80,7 +79,7 @@ class EmbeddedBroker:
     @property
     def brokers(self) -> str:
         """The bootstrap servers; empty before the first start has chosen a port."""
-        return f"{_LOOPBACK}:{self._port}" if self._port else ""
+        return f"{LOOPBACK}:{self._port}" if self._port else ""
 
     @property
     def folder(self) -> Path:
@@ -194,10 +193,10 @@ class EmbeddedBroker:
 
     def _choose_ports(self) -> None:
         if self._port is None:
-            self._port = DEFAULT_PORT if not _taken(DEFAULT_PORT) and not self._ephemeral else free_port()
-        elif _taken(self._port):
+            self._port = free_port() if self._ephemeral else prefer(DEFAULT_PORT)
+        elif is_listening(self._port):
             raise _port_taken(self._port)
-        if self._controller_port is None or _taken(self._controller_port):
+        if self._controller_port is None or is_listening(self._controller_port):
             self._controller_port = free_port()
 
     def _write_settings(self) -> None:
@@ -241,7 +240,7 @@ class EmbeddedBroker:
     def _await_accepting(self) -> None:
         assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not _taken(self._port or 0):
+        while not is_listening(self._port or 0):
             if self._process.poll() is not None:
                 raise self._reason()
             if time.monotonic() > deadline:
@@ -319,23 +318,6 @@ def _write_info(folder: Path, info: BrokerInfo) -> None:
     temporary = folder / "broker.json.new"
     temporary.write_bytes(msgspec.json.encode(info))
     temporary.replace(folder / "broker.json")
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _taken(port: int) -> bool:
-    """Whether somebody listens there."""
-    try:
-        with socket.create_connection((_LOOPBACK, port), timeout=0.5):
-            return True
-    except OSError:
-        return False
 
 
 def _locked(path: Path) -> bool:

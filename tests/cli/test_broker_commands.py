@@ -19,7 +19,7 @@ from cli.main import cli
 from cli.output import FAILED, IN_USE, NOT_FOUND
 from schemas.codec import Codec
 from schemas.events import Decision, TicketRouted, WebhookReceived
-from streams.broker.embedded import free_port
+from streams.ports import free_port
 from streams.topics import DEAD_LETTER, ROUTED
 
 

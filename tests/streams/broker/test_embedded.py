@@ -18,9 +18,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streams.broker import embedded as embedded_module
 from streams.broker.admin import ensure_topics
-from streams.broker.embedded import EmbeddedBroker, free_port, read_info
+from streams.broker.embedded import EmbeddedBroker, read_info
 from streams.broker.errors import BrokerError, InUse
 from streams.broker.properties import server_properties
+from streams.ports import free_port
 from streams.topics import TopicDefinition
 
 TOPIC = TopicDefinition("test.kept", None, "of one test", partitions=1)

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from plugins.manifest import PluginManifest
+from streams.routing.conditions import ConditionError, compile_condition
 from streams.secrets.store import REFERENCE
-from streams.tenants.match import ConditionError, check_match
 from streams.tenants.yaml_source import Path, Problem, YamlSource, read_yaml
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -281,7 +281,7 @@ def _route_problems(at: Path, route: Mapping[str, Any], tools: Mapping[str, Any]
     match = route.get("match")
     for field, value in match.items() if isinstance(match, dict) else ():
         try:
-            check_match(field, value)
+            compile_condition(field, value)
         except ConditionError as exc:
             yield (*at, "match", field), str(exc)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import TenantConfigured
+from schemas.ticket import Priority, TicketMetadata
+from streams.routing.decision import Dropped
 from streams.tenants.apply import EFFECTIVE_AFTER_US, plan
 from streams.tenants.config import TenantConfig, ToolConfig
 from streams.tenants.registry import TenantRegistry
@@ -131,3 +134,31 @@ def test_many_versions_are_taken_in_quickly(versions: int) -> None:
     for record in records:
         registry.apply(record)
     assert time.process_time() - started < 1.0
+
+
+def test_a_version_judges_by_its_own_compiled_rules() -> None:
+    """Compiled once for each version, on first use."""
+    registry = TenantRegistry()
+    config = TenantConfig.model_validate(
+        {
+            "tenant": "acme",
+            "tools": {"jira": {"type": "jira"}, "desk": {"type": "zendesk"}},
+            "routes": [
+                {"name": "urgent", "match": {"priority": "P1"}, "to": "jira", "do": ["mirror"]},
+                {"name": "spam", "match": {"subject": "*free*"}, "do": ["drop"]},
+            ],
+            "default": {"to": "desk", "do": ["note"]},
+        }
+    )
+    registry.apply(configured(7, 1000, config))
+    version = registry.at("acme", 1000)
+    assert version is not None
+    assert version.rules is version.rules
+
+    def decision(**ticket: Any) -> Any:
+        return version.rules.decide(TicketMetadata(tenant_id="acme", ticket_id="1", **ticket))
+
+    urgent = decision(priority=Priority.URGENT)
+    assert (urgent.target, urgent.actions, urgent.rule, urgent.rule_set_version) == ("jira", ["mirror"], "urgent", 7)
+    assert (decision().target, decision().rule) == ("desk", None)
+    assert isinstance(decision(subject="Free phones"), Dropped)

@@ -1,0 +1,178 @@
+"""The stage materialize as a process, on a real broker: killed, doubled, poisoned, and the tables are right in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analytics.materializer import prepare
+from analytics.sqlite import SqliteStore
+from schemas.codec import MAGIC, Codec, current, schema_version
+from schemas.events import Event, SchemaPublished
+from streams import topics
+from streams.broker.admin import ensure_topics
+from streams.broker.embedded import EmbeddedBroker
+from streams.health import read_health
+from streams.producer import Outgoing, StageProducer
+from tests.analytics.building import PROCESSED, a_log, a_processed
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+ROOT = Path(__file__).parents[2]
+CODEC = Codec()
+
+
+class Materializers:
+    """Processes of the stage on one broker and one store, ended with the test."""
+
+    def __init__(self, brokers: str, data_dir: Path) -> None:
+        self.brokers = brokers
+        self.data_dir = data_dir
+        self.store = data_dir / "analytics.db"
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, instance: str = "0") -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "cli.main", "--data-dir", str(self.data_dir), "--brokers", self.brokers]
+        with (self.data_dir / f"materialize-{instance}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, "materialize", "--instance", instance, "--keep-days", "36500"],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        self.running.append(process)
+        return process
+
+    def asked(self, sql: str) -> list[tuple[Any, ...]]:
+        """The answer, or nothing while there is no such table yet."""
+        if not self.store.exists():
+            return []
+        with sqlite3.connect(f"file:{self.store}?mode=ro", uri=True, timeout=5) as db:
+            try:
+                return db.execute(sql).fetchall()
+            except sqlite3.OperationalError:
+                return []
+
+    async def until(self, reached: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Waits for something to be in the tables or the health file; there is no event across processes."""
+        async with asyncio.timeout(seconds):
+            while not reached():
+                await asyncio.sleep(0.02)
+
+    def next_offsets(self) -> dict[tuple[str, int], int]:
+        return {(t, p): n for t, p, n in self.asked("SELECT topic, part, next_offset FROM stream_position")}
+
+
+@pytest.fixture
+def materializers(fresh_broker: EmbeddedBroker, tmp_path: Path) -> Iterator[Materializers]:
+    """A broker of its own with one partition a topic: the logs of building.py are of one partition."""
+    asyncio.run(ensure_topics(fresh_broker.brokers, 1))
+    made = Materializers(fresh_broker.brokers, tmp_path)
+    yield made
+    for process in made.running:
+        process.kill()
+        process.wait()
+
+
+async def send(brokers: str, topic: str, values: list[bytes]) -> None:
+    producer = StageProducer(brokers)
+    await producer.start()
+    for begin in range(0, len(values), 500):
+        await producer.send([Outgoing(topic, 0, b"k", value) for value in values[begin : begin + 500]])
+    await producer.stop()
+
+
+def built_from_zero(path: Path, logs: dict[str, list[Event]]) -> dict[str, Any]:
+    """What the tables must be: every record applied once, in order, by one process."""
+    store = SqliteStore(path)
+    for topic, events in logs.items():
+        store.assign(topic, 0)
+        store.apply(prepare(topic, 0, list(enumerate(events)), len(events)))
+    store.close()
+    return dumped(path)
+
+
+def dumped(path: Path) -> dict[str, Any]:
+    db = sqlite3.connect(path)
+    names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\'")]
+    rows = {name: sorted(db.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in names}
+    db.close()
+    del rows["retention"]  # the clock's
+    return rows
+
+
+async def test_killed_again_and_again_the_tables_are_those_of_a_build_from_zero(materializers: Materializers, tmp_path: Path) -> None:
+    """kill -9 between fetch, commit and the group's commit: nothing lost, nothing counted twice, on every table."""
+    seed, rng = 3, random.Random(3)
+    logs = {topic: [event for _, event in records] for (topic, _), records in a_log(seed, 6000).items()}
+    process = materializers.start()
+    for part in range(4):
+        for topic, events in logs.items():
+            quarter = len(events) // 4
+            chunk = events[part * quarter :] if part == 3 else events[part * quarter : (part + 1) * quarter]
+            await send(materializers.brokers, topic, [CODEC.encode(event) for event in chunk])
+        wanted = part * len(logs[PROCESSED]) // 4 + rng.randrange(1, 500)
+        await materializers.until(lambda n=wanted: materializers.next_offsets().get((PROCESSED, 0), 0) >= n)  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process = materializers.start()
+    ends = {(topic, 0): len(events) for topic, events in logs.items()}
+    await materializers.until(lambda: materializers.next_offsets() == ends)
+    await materializers.until(lambda: any(h.pid == process.pid and h.state == "running" for h in read_health(materializers.data_dir)))
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.wait, 15) == 0
+    assert dumped(materializers.store) == built_from_zero(tmp_path / "zero.db", logs), f"seed {seed}"
+
+
+async def test_garbage_on_any_topic_becomes_a_dead_letter_and_an_unknown_schema_is_waited_for(materializers: Materializers) -> None:
+    """Bytes that are nothing are set aside with their reason; bytes of a newer writer pause their partition, visibly, until the
+    schema is known."""
+    sources = [topics.PROCESSED.name, topics.COUNTS.name, topics.SEEN.name, topics.DEAD_LETTER.name]
+    for topic in sources:
+        await send(materializers.brokers, topic, [b"garbage"])
+    process = materializers.start()
+    letters = "SELECT origin_topic FROM dead_letters WHERE reason = 'undecodable' ORDER BY 1"
+    await materializers.until(lambda: [t for (t,) in materializers.asked(letters)] == sorted(sources))
+
+    newer = json.loads(current("TicketProcessed").json)
+    newer["fields"].append({"name": "mood", "type": "string", "default": "", "doc": "Not known to this build."})
+    version = schema_version(json.dumps(newer))
+    ours = CODEC.encode(a_processed(1))
+    later = MAGIC + version.fingerprint + ours[10:] + b"\x08glad"
+    await send(materializers.brokers, topics.PROCESSED.name, [later, CODEC.encode(a_processed(2))])
+
+    def paused() -> list[str]:
+        return [p.paused for h in read_health(materializers.data_dir) for p in h.partitions if p.paused]
+
+    await materializers.until(lambda: bool(paused()))
+    assert version.fingerprint.hex() in paused()[0]
+    assert materializers.asked("SELECT COUNT(*) FROM events") == [(0,)]
+    schema = SchemaPublished(fingerprint=version.fingerprint, name="TicketProcessed", schema=version.json)
+    await send(materializers.brokers, topics.SCHEMAS.name, [CODEC.encode(schema)])
+    await materializers.until(lambda: materializers.asked("SELECT COUNT(*) FROM events") == [(2,)])
+    assert process.poll() is None
+
+
+async def test_a_store_that_is_locked_is_waited_for(materializers: Materializers) -> None:
+    """The alarm is visible, and the rows come when the lock is gone."""
+    await send(materializers.brokers, topics.PROCESSED.name, [CODEC.encode(a_processed(1))])
+    materializers.start()
+    await materializers.until(lambda: materializers.asked("SELECT COUNT(*) FROM events") == [(1,)])
+    lock = sqlite3.connect(materializers.store, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    await send(materializers.brokers, topics.PROCESSED.name, [CODEC.encode(a_processed(2))])
+    await materializers.until(lambda: any("locked" in a for h in read_health(materializers.data_dir) for a in h.alarms))
+    lock.execute("ROLLBACK")
+    lock.close()
+    await materializers.until(lambda: materializers.asked("SELECT COUNT(*) FROM events") == [(2,)])

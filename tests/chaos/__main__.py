@@ -1,0 +1,48 @@
+"""`python -m tests.chaos --seed N --seconds S`: the loss test for anyone; exit 1 when anything is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.check import Verdict, as_json, check, settle
+from tests.chaos.faults import Faults
+from tests.chaos.world import World
+
+
+async def run(folder: Path, seed: int, seconds: float, rate: float = 25.0) -> tuple[Verdict, list[str]]:
+    """One run: load and faults together for so long, then peace, then the comparison."""
+    world = World(folder, seed)
+    try:
+        await world.start()
+        faults = Faults(world)
+        await asyncio.gather(world.load(seconds, rate), faults.run(seconds))
+        world.jira.clear_faults()
+        await settle(world, 150)
+        return await check(world), faults.done
+    finally:
+        world.stop()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Kill, pause and break everything under load; then count.")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=25, help="deliveries a second")
+    parser.add_argument("--folder", type=Path, help="keeps logs and data there")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"seed {options.seed}, {options.seconds:.0f} s of faults at {options.rate:.0f} deliveries/s; logs in {folder}", flush=True)
+    verdict, done = asyncio.run(run(folder, options.seed, options.seconds, options.rate))
+    print("\n".join(done))
+    print(as_json(verdict))
+    print("wrong" if verdict.wrong else "0 lost, 0 double effects, 0 double counts, order kept")
+    return 1 if verdict.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

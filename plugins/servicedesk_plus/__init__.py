@@ -1,0 +1,1 @@
+"""ServiceDesk Plus: the plugin, its client and its sandbox."""

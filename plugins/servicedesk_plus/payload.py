@@ -1,0 +1,310 @@
+"""ServiceDesk Plus bodies read into canonical words: whatever an admin built for a webhook, and the requests API v3 answers. Pure.
+
+There is no vendor-defined webhook body. Four shapes are known without configuration: the complete v3 object, the complete v1 object
+(keys in capitals, all text), flat JSON, and a ticket nested in `data.ticket`, `ticket` or `data`. A tenant's `webhook.fields` comes
+before all of them, field by field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
+from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_micros, to_tags, to_text
+from plugins.richtext import from_html, to_plain
+
+Json = dict[str, Any]
+
+NO_VALUE: Final = frozenset({"", "-", "not assigned", "not specified", "null"})
+"""Words that stand for an empty field, in lower case."""
+
+PRIORITIES: Final = WordMap(
+    {
+        **dict.fromkeys(("Urgent", "Critical", "P1"), Priority.URGENT),
+        **dict.fromkeys(("High", "P2"), Priority.HIGH),
+        **dict.fromkeys(("Medium", "Normal", "P3"), Priority.MEDIUM),
+        **dict.fromkeys(("Low", "P4"), Priority.LOW),
+    },
+    Priority.UNKNOWN,
+)
+STATUSES: Final = WordMap(
+    {
+        "New": TicketStatus.NEW,
+        **dict.fromkeys(("Open", "Assigned", "In Progress", "InProgress"), TicketStatus.OPEN),
+        **dict.fromkeys(("Onhold", "On Hold", "Pending"), TicketStatus.PENDING),
+        "Resolved": TicketStatus.RESOLVED,
+        **dict.fromkeys(("Closed", "Cancelled", "Canceled", "Rejected"), TicketStatus.CLOSED),
+    },
+    TicketStatus.UNKNOWN,
+)
+TYPES: Final = WordMap(
+    {
+        **dict.fromkeys(("Incident", "Task"), TicketType.INCIDENT),
+        **dict.fromkeys(("Service Request", "Request For Information", "Request", "Question"), TicketType.REQUEST),
+        "Problem": TicketType.PROBLEM,
+        "Change": TicketType.CHANGE,
+    },
+    TicketType.UNKNOWN,
+)
+EVENTS: Final = WordMap(
+    {
+        **dict.fromkeys(("created", "create", "new", "added", "add"), TicketChange.CREATED),
+        **dict.fromkeys(("updated", "update", "edited", "edit", "changed", "assigned", "reopened"), TicketChange.UPDATED),
+        **dict.fromkeys(("commented", "comment", "noted", "note_added", "note", "replied"), TicketChange.COMMENTED),
+        **dict.fromkeys(("resolved", "resolve", "closed", "close", "completed"), TicketChange.RESOLVED),
+        **dict.fromkeys(("deleted", "delete", "trashed"), TicketChange.DELETED),
+    },
+    TicketChange.UNKNOWN,
+)
+"""Words an admin may send as `event`, in the body or as a query parameter of the webhook's address; `ticket_` and `request_` may lead."""
+
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ticket_id": ("id", "WORKORDERID", "workorderid", "ticket_id", "request_id", "display_id"),
+    "subject": ("subject", "SUBJECT", "title"),
+    "description": ("description", "DESCRIPTION", "short_description", "SHORTDESCRIPTION"),
+    "priority": ("priority", "PRIORITY"),
+    "status": ("status", "STATUS"),
+    "type": ("request_type", "REQUESTTYPE", "type"),
+    "requester": ("requester", "REQUESTER"),
+    "assignee": ("technician", "TECHNICIAN", "assignee"),
+    "created_at": ("created_time", "CREATEDTIME", "created_at", "created"),
+    "updated_at": ("last_updated_time", "LASTUPDATEDTIME", "updated_at", "updated", "resolved_date"),
+    "sla_due_at": ("due_by_time", "DUEBYTIME", "due_by"),
+    "tags": ("tags",),
+    "custom_fields": ("udf_fields",),
+}
+"""Where the known shapes hold each canonical field, looked for in this order in the unwrapped ticket."""
+
+MAPPABLE: Final = frozenset({*FIELDS, "event", "actor", "comment"})
+"""Names that `webhook.fields` may map."""
+
+_decode = msgspec.json.Decoder().decode
+_DONE = (TicketStatus.RESOLVED, TicketStatus.CLOSED)
+
+
+class RequestReader:
+    """One tenant's way to read requests: its words, and its paths for a body its admin chose."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._priority = PRIORITIES.with_words(tenant_words(settings, "priority", Priority))
+        self._status = STATUSES.with_words(tenant_words(settings, "status", TicketStatus))
+        self._type = TYPES.with_words(tenant_words(settings, "type", TicketType))
+        self._event = EVENTS.with_words(tenant_words(settings, "event", TicketChange))
+        try:
+            self._default_priority = Priority(settings.get("default_priority") or Priority.UNKNOWN)
+        except ValueError:
+            raise PluginConfigError(f"default_priority must be one of: {', '.join(Priority)}") from None
+        paths = (settings.get("webhook") or {}).get("fields") or {}
+        strange = sorted(set(paths) - MAPPABLE)
+        if strange:
+            raise PluginConfigError(f"webhook.fields: {strange[0]!r} is not one of {', '.join(sorted(MAPPABLE))}")
+        self._paths = FieldMap(paths) if paths else None
+
+    def status(self, value: Any) -> TicketStatus:
+        """A status by its name, alone or in its object."""
+        return self._status(_name(value))
+
+    def ticket_id_of(self, body: bytes) -> str | None:
+        """The request's id in a webhook body; None when there is none, or the body is not JSON."""
+        try:
+            document = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return self._ticket_id(document, _unwrapped(document))
+
+    def metadata_of_delivery(self, delivery: Delivery) -> TicketMetadata:
+        """A webhook body as TicketMetadata; raises NotADelivery for what is not JSON or holds no request's id."""
+        try:
+            document = _decode(delivery.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise NotADelivery(
+                f"the body is not JSON ({type(exc).__name__}); in the webhook's template put only variables without quotes or line "
+                "breaks inside quotes, or send the complete JSON"
+            ) from None
+        ticket = _unwrapped(document)
+        ticket_id = self._ticket_id(document, ticket)
+        if ticket_id is None:
+            raise NotADelivery("no request id in the body; name its place in the tool's setting webhook.fields.ticket_id")
+        mapped = {name: value for name, value in self._paths.read(document).items() if value is not None} if self._paths else {}
+        envelope: Json = document if type(document) is dict else {}
+        note = envelope.get("note") or envelope.get("request_note")
+        comment = mapped.get("comment")
+        if comment is None and type(note) is dict:
+            comment = note.get("description")
+        extra: Json = {}
+        if type(comment) is str:
+            extra["comment"] = plain(comment)
+            extra["comment_public"] = _member(note, "show_to_requester") is True
+        event = mapped.get("event") or envelope.get("event") or envelope.get("event_type") or _query_event(delivery.query)
+        actor = mapped.get("actor") or _first(envelope, ("last_updated_by", "updated_by", "actor")) or _member(note, "added_by")
+        return self._metadata(delivery.tenant, ticket_id, ticket, mapped, event=event, actor=actor, noted="comment" in extra, extra=extra)
+
+    def metadata_of_request(self, tenant: str, request: Any) -> TicketMetadata:
+        """A request as API v3 answers it; raises NotADelivery when it has no id."""
+        ticket_id = to_id(_member(request, "id"))
+        if ticket_id is None:
+            raise NotADelivery("the answer holds no request")
+        return self._metadata(tenant, ticket_id, request, {})
+
+    def _ticket_id(self, document: Any, ticket: Json) -> str | None:
+        if self._paths is not None and "ticket_id" in self._paths.paths:
+            return to_id(self._paths.get(document, "ticket_id"))
+        for name in FIELDS["ticket_id"]:
+            found = to_id(ticket.get(name))
+            if found is not None:
+                return found
+        return None
+
+    def _metadata(
+        self,
+        tenant: str,
+        ticket_id: str,
+        ticket: Json,
+        mapped: Json,
+        *,
+        event: Any = None,
+        actor: Any = None,
+        noted: bool = False,
+        extra: Json | None = None,
+    ) -> TicketMetadata:
+        extra = {} if extra is None else extra
+
+        def value(field: str) -> Any:
+            return mapped[field] if field in mapped else _first(ticket, FIELDS[field])
+
+        words = {field: _name(value(field)) for field in ("priority", "status", "type")}
+        priority = self._default_priority if words["priority"] is None else self._priority(words["priority"])
+        status = self._status_of(words["status"], ticket)
+        kind = self._type(words["type"])
+        if kind is TicketType.UNKNOWN and ticket.get("is_service_request") is True:
+            kind = TicketType.REQUEST
+        unknown = {
+            field: word[:64]
+            for (field, word), found in zip(words.items(), (priority, status, kind), strict=True)
+            if word is not None and found == "unknown"
+        }
+        if unknown:
+            extra["unknown"] = unknown
+        display_id = to_id(ticket.get("display_id"))
+        if display_id is not None and display_id != ticket_id:
+            extra["key"] = display_id
+        change = self._change(event, ticket, status, noted)
+        actor = actor or _first(ticket, ("last_updated_by", "updated_by"))
+        if actor is None and change is TicketChange.CREATED:
+            actor = _first(ticket, ("created_by", "CREATEDBY"))
+        custom = value("custom_fields")
+        device = ticket.get("primary_asset")
+        return TicketMetadata(
+            tenant_id=tenant,
+            ticket_id=ticket_id,
+            type=kind,
+            priority=priority,
+            status=status,
+            change=change,
+            subject=to_text(value("subject")),
+            description=plain(to_text(value("description"))),
+            requester=_person(value("requester")),
+            assignee=_person(value("assignee")),
+            actor=_person(actor),
+            tags=_tags(value("tags")),
+            custom_fields={name: v for name, v in custom.items() if v is not None} if type(custom) is dict else {},
+            device=device if type(device) is dict else None,
+            sla_due_at=_time(value("sla_due_at")),
+            created_at=_time(value("created_at")),
+            updated_at=_time(value("updated_at")),
+            extra=extra,
+        )
+
+    def _status_of(self, word: str | None, ticket: Json) -> TicketStatus:
+        """The word's status; Open is new while nobody has the request and nobody has touched it."""
+        if word is None:
+            return TicketStatus.UNKNOWN
+        status = self._status(word)
+        if status is TicketStatus.UNKNOWN and word.casefold().startswith("waiting"):
+            return TicketStatus.PENDING
+        untouched = "technician" in ticket and ticket["technician"] is None
+        if status is TicketStatus.OPEN and untouched and "last_updated_time" in ticket and ticket["last_updated_time"] is None:
+            return TicketStatus.NEW
+        return status
+
+    def _change(self, event: Any, ticket: Json, status: TicketStatus, noted: bool) -> TicketChange:
+        """What the sender says happened; else what the request itself gives away: one never updated was just created."""
+        if type(event) is str and event:
+            word = event.strip().casefold()
+            return self._event(word.removeprefix("ticket_").removeprefix("request_"))
+        if noted:
+            return TicketChange.COMMENTED
+        if ticket.get("is_trashed") is True:
+            return TicketChange.DELETED
+        if "last_updated_time" in ticket and ticket["last_updated_time"] is None:
+            return TicketChange.CREATED
+        if status in _DONE or _name(_first(ticket, ("resolved_date",))) is not None:
+            return TicketChange.RESOLVED
+        return TicketChange.UPDATED if ticket.get("last_updated_time") is not None else TicketChange.UNKNOWN
+
+
+def plain(text: str) -> str:
+    """Plain text of a field that is HTML; text without markup is not parsed at all."""
+    return to_plain(from_html(text)) if "<" in text or "&" in text else text
+
+
+def _unwrapped(document: Any) -> Json:
+    """The object that holds the ticket's fields."""
+    if type(document) is not dict:
+        return {}
+    for name in ("request", "ticket", "data"):
+        inner = document.get(name)
+        if type(inner) is dict:
+            nested = inner.get("ticket")
+            return nested if type(nested) is dict else inner
+    return document
+
+
+def _query_event(query: str) -> str | None:
+    """`event` in the address the admin typed, for bodies that cannot carry it."""
+    if "event=" not in query:
+        return None
+    try:
+        return dict(parse_qsl(query, max_num_fields=32)).get("event")
+    except ValueError:  # more parameters than any admin types
+        return None
+
+
+def _first(ticket: Json, names: tuple[str, ...]) -> Any:
+    for name in names:
+        value = ticket.get(name)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def _name(value: Any) -> str | None:
+    """The word of a lookup field: text, or the name in its object; None for what stands for nothing."""
+    text = to_text(_first(value, ("name", "display_value")) if type(value) is dict else value).strip()
+    return None if text.casefold() in NO_VALUE else text
+
+
+def _time(value: Any) -> int | None:
+    """A time object's `value`, epoch milliseconds as text; its display_value is localised and not read."""
+    return to_micros(value.get("value") if type(value) is dict else value)
+
+
+def _person(value: Any) -> str | None:
+    """A user's e-mail address, else its id, else the name a flat body gives."""
+    if type(value) is dict:
+        return to_id(value.get("email_id")) or to_id(value.get("id")) or _name(value)
+    return _name(value)
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    if type(value) is list:
+        return tuple(name for item in value if (name := _name(item)) is not None)
+    return to_tags(value)
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if type(value) is dict else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable
+from enum import Enum
 from time import monotonic
 from typing import Any, cast
 
@@ -25,49 +26,59 @@ MAX_CONNECTIONS = 4096
 SWEEP_SECONDS = 1.0
 
 
+class Phase(Enum):
+    """What a connection is waiting for: a request, the rest of its head, its body, its answer, or the end of a refused body."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    WORK = 3
+    LEFTOVER = 4
+
+
 class DoorProtocol(HttpToolsProtocol):
     """See the module. The application is a Door: it is told of requests refused here."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         super().connection_made(transport)
-        self.in_head = True
-        self.in_body = False
+        self.phase = Phase.IDLE
         self.head_bytes = 0
         self.deadline = monotonic() + HEAD_SECONDS
         if len(self.connections) > MAX_CONNECTIONS:
             self.end_with(b"503 Service Unavailable", "connections", b"retry-after: 2\r\n")
 
     def data_received(self, data: bytes) -> None:
-        if self.in_head:
-            self.head_bytes += len(data)
         super().data_received(data)
-        if self.in_head and self.head_bytes > HEAD_BYTES:
-            self.end_with(b"431 Request Header Fields Too Large", "head_too_large")
+        if self.phase is Phase.HEAD:
+            self.head_bytes += len(data)
+            if self.head_bytes > HEAD_BYTES:
+                self.end_with(b"431 Request Header Fields Too Large", "head_too_large")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.in_head = True
+        self.phase = Phase.HEAD
         self.head_bytes = 0
         self.deadline = monotonic() + HEAD_SECONDS
 
     def on_headers_complete(self) -> None:
-        self.in_head = False
-        self.in_body = True
+        self.phase = Phase.BODY
         self.deadline = monotonic() + BODY_SECONDS
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
+        if len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > HEAD_BYTES:
             self.end_with(b"431 Request Header Fields Too Large", "head_too_large")
-            return
-        super().on_headers_complete()
+        if not self.transport.is_closing():
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self.cycle is not None:
+        if not self.transport.is_closing():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self.in_body = False
-        if self.cycle is None:
+        if self.transport.is_closing():
             return
-        self.deadline = monotonic() + IDLE_SECONDS if self.cycle.response_complete else math.inf
+        if self.cycle.response_complete:
+            self.phase, self.deadline = Phase.IDLE, monotonic() + IDLE_SECONDS
+        else:
+            self.phase, self.deadline = Phase.WORK, math.inf
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -78,8 +89,10 @@ class DoorProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif not self.in_head:
-            self.deadline = monotonic() + (LEFTOVER_SECONDS if self.in_body else IDLE_SECONDS)
+        elif self.phase is Phase.WORK:
+            self.phase, self.deadline = Phase.IDLE, monotonic() + IDLE_SECONDS
+        elif self.phase is Phase.BODY:
+            self.phase, self.deadline = Phase.LEFTOVER, monotonic() + LEFTOVER_SECONDS
 
     def end_with(self, status: bytes, reason: str, headers: bytes = b"") -> None:
         """Answers without the application, counts the refusal, and closes."""
@@ -90,9 +103,8 @@ class DoorProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def expire(self) -> None:
-        """The deadline has passed: a request under way is answered 408, an idle connection is closed."""
-        waiting = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
-        if (self.head_bytes or self.in_body) and not waiting and not (self.cycle and self.cycle.response_complete and self.in_body):
+        """The deadline has passed: a request that is still coming in is answered 408, any other connection is closed."""
+        if self.phase in (Phase.HEAD, Phase.BODY):
             self.end_with(b"408 Request Timeout", "timeout")
         else:
             self.transport.close()

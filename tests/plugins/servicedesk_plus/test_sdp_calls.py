@@ -16,6 +16,7 @@ from plugins.api import (
     NotFound,
     Priority,
     RateLimited,
+    ServerError,
     TicketChanges,
     TicketingToolPlugin,
     TicketStatus,

@@ -46,7 +46,7 @@ class EmbeddedBroker:
     """One broker on 127.0.0.1, in `data_dir`/broker; ephemeral: in a temporary folder that `stop` removes.
 
     It may be started again after `stop` or `kill` and keeps its port and, unless ephemeral and stopped, its data. It dies with
-    the process that started it unless `outlive` is set. Not for use from several threads at once.
+    the process that started it unless `outlive` is set. For one thread, but `stop` may come from another while `start` is at work.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class EmbeddedBroker:
         self._progress = progress
         self._folder: Path | None = None if ephemeral else data_dir / "broker"
         self._process: subprocess.Popen[bytes] | None = None
+        self._unwanted = threading.Event()
 
     @property
     def pid(self) -> int | None:
@@ -96,8 +97,9 @@ class EmbeddedBroker:
         """Starts it and answers its bootstrap servers once it accepts connections; raises BrokerError, leaving nothing behind."""
         if self.pid is not None:
             return self.brokers
+        self._unwanted.clear()
         java = _java()
-        jars = ensure_jars(self._progress)
+        jars = ensure_jars(self._tell)
         self._prepare_folder()
         self._check_room()
         self._choose_ports()
@@ -106,19 +108,23 @@ class EmbeddedBroker:
         log_dir = self.folder / "log"
         if not (log_dir / "meta.properties").exists():
             self._format(java, classpath)
-        self._process = self._launch([*self._command(java, classpath), "kafka.Kafka", str(self.folder / "server.properties")])
+        self._check_wanted()
+        process = self._launch([*self._command(java, classpath), "kafka.Kafka", str(self.folder / "server.properties")])
+        self._process = process
         try:
-            self._await_accepting()
+            self._check_wanted()
+            self._await_accepting(process)
         except BaseException:
-            self.kill()
+            process.kill()
+            process.wait()
+            self._forget()
             raise
-        _write_info(
-            self.folder, BrokerInfo(pid=self._process.pid, brokers=self.brokers, started_at=time.time(), log_file=str(self.log_file))
-        )
+        _write_info(self.folder, BrokerInfo(pid=process.pid, brokers=self.brokers, started_at=time.time(), log_file=str(self.log_file)))
         return self.brokers
 
     def stop(self, timeout: float = STOP_TIMEOUT_S) -> None:
         """Stops it cleanly, by force after `timeout` seconds; an ephemeral one loses its data. Nothing to do when it does not run."""
+        self._unwanted.set()
         if (process := self._process) is not None and process.poll() is None:
             process.terminate()
             try:
@@ -165,6 +171,15 @@ class EmbeddedBroker:
         self._process = None
         if self._folder is not None:
             (self._folder / "broker.json").unlink(missing_ok=True)
+
+    def _check_wanted(self) -> None:
+        if self._unwanted.is_set():
+            raise BrokerError("the broker was stopped while it was starting")
+
+    def _tell(self, text: str) -> None:
+        self._check_wanted()  # the first fetch takes the longest
+        if self._progress is not None:
+            self._progress(text)
 
     def _prepare_folder(self) -> None:
         try:
@@ -237,11 +252,11 @@ class EmbeddedBroker:
         except OSError as exc:
             raise _os_error(exc, self.folder) from exc
 
-    def _await_accepting(self) -> None:
-        assert self._process is not None
+    def _await_accepting(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_listening(self._port or 0):
-            if self._process.poll() is not None:
+            if process.poll() is not None:
+                self._check_wanted()
                 raise self._reason()
             if time.monotonic() > deadline:
                 raise BrokerError(f"the broker did not accept connections within {START_TIMEOUT_S:.0f} s; see {self.log_file}")

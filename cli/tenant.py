@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from cli.output import NOT_FOUND, CommandError, document, output_option, rows, say
+from cli.times import iso
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ def apply_files(settings: Settings, files: tuple[Path, ...], dry_run: bool, outp
         raise CommandError(str(exc)) from exc
     if dry_run:
         say("dry run: nothing was published")
-    shown = [{"tenant": d.tenant, "version": d.version, "action": d.action, "effective_at": _time(d.effective_at)} for d in done]
+    shown = [{"tenant": d.tenant, "version": d.version, "action": d.action, "effective_at": iso(d.effective_at)} for d in done]
     rows(shown, output, ["tenant", "version", "action", "effective_at"])
 
 
@@ -70,7 +72,7 @@ def list_tenants(settings: Settings, output: str) -> None:
                 "tenant": name,
                 "version": last.version,
                 "state": "removed" if last.removed else "unreadable" if unreadable else "active",
-                "effective_at": _time(last.effective_at),
+                "effective_at": iso(last.effective_at),
                 "tools": len(config.tools) if config else None,
                 "routes": len(config.routes) if config else None,
             }
@@ -99,7 +101,7 @@ def show_tenant(settings: Settings, name: str, version: int | None, output: str)
     if not found:
         raise CommandError(f"tenant {name} has no version {version}; the newest is {records[-1].version}", NOT_FOUND)
     record = found[-1]
-    head = {"version": record.version, "effective_at": _time(record.effective_at), "removed": record.removed}
+    head = {"version": record.version, "effective_at": iso(record.effective_at), "removed": record.removed}
     document({**head, **json.loads(record.config)}, output)
 
 
@@ -145,13 +147,9 @@ def _read(settings: Settings, files: tuple[Path, ...]) -> list[Any]:
 def _run(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
     from aiokafka.errors import KafkaError
 
+    for name in ("aiokafka", "streams.control"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # that no broker answers is said once, below
     try:
         return asyncio.run(work)
     except (TimeoutError, KafkaError, OSError) as exc:
         raise CommandError(f"no answer from Kafka at {settings.brokers} ({type(exc).__name__}); start it with: ai-agents up") from exc
-
-
-def _time(micros: int) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(micros / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

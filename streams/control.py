@@ -6,10 +6,10 @@ Every process reads them whole, so no group and no committed offset is involved;
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
@@ -19,7 +19,7 @@ from streams import topics
 from streams.producer import Outgoing, StageProducer
 from streams.security import client_options
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 OnEvent = Callable[[str, int, int, "bytes | None", Event], None]
 POLL_MS = 500
@@ -47,6 +47,7 @@ class ControlReader:
     ) -> None:
         self._brokers = brokers
         self._topics = list(topics)
+        self._named = ", ".join(self._topics)
         self._on_event = on_event
         self._codec = codec
         self._security = client_options(security or {})
@@ -60,7 +61,7 @@ class ControlReader:
     async def start(self) -> None:
         """Begins to read; returns at once, also when no broker answers yet."""
         if self._task is None:
-            self._task = asyncio.create_task(self._follow(), name=f"control {','.join(self._topics)}")
+            self._task = asyncio.create_task(self._follow(), name=f"control {self._named}")
 
     async def stop(self) -> None:
         """Ends reading. Idempotent."""
@@ -107,7 +108,7 @@ class ControlReader:
                 ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
                 return ends
             except KafkaError as exc:
-                log.info("control topics: end offsets not answered", error=type(exc).__name__)
+                log.info("%s: end offsets not answered (%s)", self._named, type(exc).__name__)
                 await asyncio.sleep(RETRY_SECONDS[0])
 
     async def _follow(self) -> None:
@@ -119,7 +120,7 @@ class ControlReader:
                     failures = 0
                     await self._read()
                 except (KafkaError, OSError, TimeoutError) as exc:
-                    log.warning("control topics: broker away", topics=self._topics, error=type(exc).__name__)
+                    log.log(logging.INFO if failures else logging.WARNING, "%s: the broker is away (%s)", self._named, type(exc).__name__)
                     await self._close()
                     await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                     failures += 1
@@ -149,7 +150,7 @@ class ControlReader:
         """Waits for the topics to exist, without creating them, then takes all their partitions."""
         async with asyncio.timeout(METADATA_SECONDS):
             while missing := set(self._topics) - await consumer.topics():
-                log.info("control topics: not created yet", missing=sorted(missing))
+                log.info("not created yet: %s", ", ".join(sorted(missing)))
                 await asyncio.sleep(RETRY_SECONDS[0])
             consumer.subscribe(self._topics)
             # aiokafka tells of a group-less assignment by nothing but this set
@@ -178,7 +179,7 @@ class ControlReader:
         try:
             event = self._codec.decode(record.value)
         except UnknownFingerprint as exc:
-            log.warning("control record waits for its schema", topic=record.topic, offset=record.offset, fingerprint=exc.fingerprint.hex())
+            log.warning("%s offset %d waits: %s", record.topic, record.offset, exc)
             self._held.append(record)
             return
         except CodecError as exc:
@@ -200,13 +201,8 @@ class ControlReader:
 
     def _undecodable(self, record: Any, exc: Exception) -> None:
         self.undecodable += 1
-        log.error(
-            "control record cannot be decoded; passed over",
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            error=type(exc).__name__,
-        )
+        place = f"{record.topic}[{record.partition}] offset {record.offset}"
+        log.error("%s cannot be decoded and is passed over (%s)", place, type(exc).__name__)
 
     async def _close(self) -> None:
         consumer, self._consumer = self._consumer, None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import fcntl
+import logging
 import os
 import stat
 import time
@@ -19,13 +20,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
-import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from streams.secrets.store import LIVE_VALUES, SecretInfo, SecretStoreError, check_name, check_value
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 KEY_VARIABLE = "AI_AGENTS_SECRET_KEY"
 KEY_BYTES = 32
@@ -99,7 +99,7 @@ class EncryptedFileSecrets:
         except SecretStoreError as exc:
             if not self._live:
                 raise
-            log.error("secrets cannot be read again; the values known so far stay in use", error=str(exc))
+            log.error("secrets cannot be read again; the values known so far stay in use: %s", exc)
         self._stamp = stamp
 
     def _read(self) -> _File:

@@ -20,7 +20,7 @@ from streams.tenants.config import TenantConfig
 from streams.tenants.registry import TenantRegistry
 
 EFFECTIVE_AFTER_US = 1_000_000
-READ_TIMEOUT = 30.0
+READ_TIMEOUT = 15.0
 
 
 class ApplyConflict(RuntimeError):

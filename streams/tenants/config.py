@@ -28,7 +28,8 @@ NOT_SECRET = frozenset(
 )
 """Keys of `auth` that may be written out; the value of any other is a secret and must be a reference."""
 WEBHOOK_SECRETS = frozenset({"secret", "password", "token", "client_secret"})
-COMMON = frozenset({"type", "search_lag"})
+COMMON = frozenset({"type", "search_lag", "timeout", "max_connections"})
+"""Settings the host itself takes, whatever the tool type."""
 LATER = ("when", "continue", "window", "percent")
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]

@@ -154,7 +154,7 @@ def metadata_of_delivery(delivery: Delivery, words: JiraWords, site: str | None 
         status=status,
         change=_change(event, to_text(body.get("issue_event_type_name")), changed, fields, status, comment),
         actor=_account(body.get("user")) or _account(comment.get("updateAuthor")) or _account(comment.get("author")),
-        fallback_updated=to_micros(body.get("timestamp")),
+        fallback_updated=body.get("timestamp"),
         extra=extra,
     )
 
@@ -184,7 +184,7 @@ def _metadata(
     status: TicketStatus,
     change: TicketChange = TicketChange.UNKNOWN,
     actor: str | None = None,
-    fallback_updated: int | None = None,
+    fallback_updated: Any = None,
     extra: Json | None = None,
 ) -> TicketMetadata:
     extra = {} if extra is None else extra
@@ -198,17 +198,11 @@ def _metadata(
     priority = words.default_priority if word is None else words.priority(word)
     kind = _member(fields.get("issuetype"), "name")
     ticket_type = words.type(kind)
-    unknown = {
-        name: value[:64]
-        for name, value, found in (
-            ("priority", word, priority),
-            ("type", kind, ticket_type),
-            ("status", _member(fields.get("status"), "name"), status),
-        )
-        if found == "unknown" and type(value) is str
-    }
-    if unknown:
-        extra["unknown"] = unknown
+    if priority == "unknown" or ticket_type == "unknown" or status == "unknown":
+        words_read = (("priority", word, priority), ("type", kind, ticket_type), ("status", _member(fields.get("status"), "name"), status))
+        unknown = {name: value[:64] for name, value, found in words_read if found == "unknown" and type(value) is str}
+        if unknown:
+            extra["unknown"] = unknown
     return TicketMetadata(
         tenant_id=tenant,
         ticket_id=ticket_id,
@@ -225,7 +219,7 @@ def _metadata(
         custom_fields={name: value for name, value in fields.items() if value is not None and name.startswith("customfield_")},
         sla_due_at=to_micros(fields.get("duedate")),
         created_at=to_micros(fields.get("created")),
-        updated_at=to_micros(fields.get("updated")) or fallback_updated,
+        updated_at=to_micros(fields.get("updated")) or to_micros(fallback_updated),
         url=_url(site, issue, key),
         extra=extra,
     )

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
+
 from analytics.open import open_reader
 from analytics.store import StoreError
 from analytics.views import Scope
@@ -56,7 +58,10 @@ def measure(settings: Settings, scene: Scene) -> Balance:
     from streams.audit import run_audit
 
     report = asyncio.run(run_audit(settings.brokers))
-    balance = Balance(audit=[row.as_dict() for row in report.rows], unbalanced=list(report.problems()))
+    balance = Balance(
+        audit=[msgspec.to_builtins(row) for row in report.tools],
+        unbalanced=[f"{p.tenant}/{p.tool} {p.event_id}: {p.why}" for p in report.problems],
+    )
     _read_tables(settings, balance)
     _read_ledgers(scene, balance)
     return balance

@@ -37,7 +37,7 @@ async def settle(world: World, timeout: float) -> None:
     end = time.monotonic() + timeout
     while True:
         report = await run_audit(world.settings.brokers)
-        under_way = sum(row.in_flight + row.retrying for row in report.rows)
+        under_way = sum(row.in_flight + row.retrying for row in report.tools)
         webhooks = sum(s.health()["webhooks"]["pending"] for s in (world.support, world.jira))
         if under_way == 0 and webhooks == 0 and await _tables_caught_up(world):
             return
@@ -104,7 +104,7 @@ def _check_inputs(world: World, received: list[tuple[int, int, WebhookReceived]]
 
 async def _check_audit(world: World, verdict: Verdict) -> None:
     report = await run_audit(world.settings.brokers)
-    verdict.wrong += [f"audit: {problem}" for problem in report.problems()]
+    verdict.wrong += [f"audit: {problem}" for problem in report.problems]
 
 
 def _check_effects(

@@ -143,6 +143,8 @@ class _HtmlReader(HTMLParser):
             self.heading = int(tag[1])
         elif tag in ("ul", "ol", "blockquote", "li"):
             self.flush()
+            if tag == "li" and self.frames[-1][0] == "li":
+                self.close_frame()  # HTML lets a list item end where the next begins
             if len(self.frames) < MAX_DEPTH:
                 self.frames.append((tag, []))
         elif tag in self.BREAKS:

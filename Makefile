@@ -4,15 +4,17 @@
 #   make test                     every test, the loss test's five seeds included
 #   make lint                     format, lint, types, import layers
 #   make bench [EVENTS=n]         the hot paths beside their targets
-#   make chaos [SEED=n]           the loss test, up to ten minutes
+#   make chaos [SEED=n]           the loss test: five minutes of faults (DURATION=seconds), then the count
+#   make docs                     docs/cli.md from the commands' own help
 #   make lock                     resolve the dependencies anew
+#   make clean                    remove what these made, .venv too
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCHES := ingest route process materialize e2e
 
-.PHONY: demo test lint bench chaos lock clean
+.PHONY: demo test lint bench chaos lock docs clean
 
 demo: $(READY)
 	$(BIN)/ai-agents demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
@@ -30,12 +32,15 @@ bench: $(READY)
 	@for step in $(BENCHES); do $(BIN)/ai-agents bench $$step $(if $(EVENTS),--events $(EVENTS)) || exit 1; done
 
 chaos: $(READY)
-	$(if $(SEED),AI_AGENTS_CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest -m chaos -s --timeout 600 tests/chaos
+	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --seconds $(or $(DURATION),300)
 
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+docs: $(READY)
+	$(BIN)/python -m tests.test_documented > docs/cli.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

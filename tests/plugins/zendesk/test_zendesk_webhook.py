@@ -1,0 +1,128 @@
+"""How Zendesk deliveries are verified and recognised when they come again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plugins.zendesk
+from plugins.api import Delivery, DeliveryIdentity, DeliveryTooOld, PluginConfigError, PluginContext, SignatureMismatch, SignatureMissing
+from plugins.zendesk.plugin import ZendeskPlugin
+from plugins.zendesk.webhook_validator import TEST_SECRET
+
+FIXTURES = Path(plugins.zendesk.__file__).parent / "fixtures"
+SIGNED_AT = "2026-03-02T09:40:05Z"
+NOW = int(datetime(2026, 3, 2, 9, 40, 5, tzinfo=UTC).timestamp() * 1_000_000)
+HOUR = 3_600_000_000
+
+
+def a_plugin(secrets: list[bytes] | None = None, **webhook: Any) -> ZendeskPlugin:
+    def no_http() -> Any:
+        raise AssertionError("verification makes no calls")
+
+    settings = {"webhook": {"secret": "${secret:hook}", **webhook}, "actor": 9000000001}
+    return ZendeskPlugin(
+        PluginContext(tenant="acme", tool="desk", settings=settings, secrets=lambda r: secrets or [b"s3cret"], http=no_http)
+    )
+
+
+def a_delivery(body: bytes, secret: bytes = b"s3cret", received_at: int = NOW, **headers: str) -> Delivery:
+    digest = hmac.new(secret, SIGNED_AT.encode() + body, hashlib.sha256).digest()
+    signature = {
+        "x-zendesk-webhook-signature": base64.b64encode(digest).decode(),
+        "x-zendesk-webhook-signature-timestamp": SIGNED_AT,
+        "x-zendesk-webhook-invocation-id": "01JINVOCATION",
+    }
+    return Delivery(tenant="acme", tool="desk", body=body, headers={**signature, **headers}, received_at=received_at)
+
+
+def test_both_kinds_of_webhook_are_verified_alike() -> None:
+    """The signature does not depend on who wrote the body."""
+    for name in ("event_created.json", "trigger_recommended.json", "trigger_with_bare_quotes.txt"):
+        assert a_plugin().validate_webhook(a_delivery((FIXTURES / name).read_bytes())).scheme == "hmac-timestamp"
+
+
+def test_a_redelivery_hours_later_passes_and_one_after_deduplication_forgot_does_not() -> None:
+    """Five minutes would lose what Zendesk repeats; without a bound a captured delivery would count again once its id is forgotten."""
+    body = (FIXTURES / "event_created.json").read_bytes()
+    assert a_plugin().validate_webhook(a_delivery(body, received_at=NOW + 20 * HOUR))
+    with pytest.raises(DeliveryTooOld):
+        a_plugin().validate_webhook(a_delivery(body, received_at=NOW + 25 * HOUR))
+    with pytest.raises(DeliveryTooOld):
+        a_plugin(tolerance=300).validate_webhook(a_delivery(body, received_at=NOW + HOUR))
+
+
+def test_tampering_with_body_timestamp_or_key_is_refused() -> None:
+    """Each is covered by the signature."""
+    delivery = a_delivery(b'{"ticket_id": "1"}')
+    for bad in (
+        a_delivery(b'{"ticket_id": "1"}', secret=b"other"),
+        Delivery(tenant="acme", tool="desk", body=b'{"ticket_id": "2"}', headers=delivery.headers, received_at=NOW),
+        a_delivery(b'{"ticket_id": "1"}', **{"x-zendesk-webhook-signature-timestamp": "2026-03-02T09:40:06Z"}),
+        a_delivery(b'{"ticket_id": "1"}', **{"x-zendesk-webhook-signature": "ÄÖÜ"}),
+    ):
+        with pytest.raises(SignatureMismatch):
+            a_plugin().validate_webhook(bad)
+    with pytest.raises(SignatureMissing):
+        a_plugin().validate_webhook(Delivery(tenant="acme", tool="desk", body=b"{}", headers={}, received_at=NOW))
+
+
+def test_a_rotation_accepts_both_secrets() -> None:
+    """Zendesk changes its side at once, we change ours when told."""
+    plugin = a_plugin([b"new", b"old"])
+    assert plugin.validate_webhook(a_delivery(b"{}", b"old")).key_id != plugin.validate_webhook(a_delivery(b"{}", b"new")).key_id
+
+
+def test_the_published_test_secret_is_refused_unless_allowed() -> None:
+    """Everybody who reads the manual can sign with it."""
+    with pytest.raises(PluginConfigError, match="public test secret"):
+        a_plugin([TEST_SECRET]).validate_webhook(a_delivery(b"{}", TEST_SECRET))
+    assert a_plugin([TEST_SECRET], allow_test_secret=True).validate_webhook(a_delivery(b"{}", TEST_SECRET))
+
+
+@pytest.mark.parametrize(
+    ("webhook", "header", "value"),
+    [
+        ({"scheme": "basic", "user": "ann"}, "authorization", "Basic " + base64.b64encode(b"ann:s3cret").decode()),
+        ({"scheme": "bearer"}, "authorization", "Bearer s3cret"),
+        ({"scheme": "api_key", "header": "X-Our-Key"}, "x-our-key", "s3cret"),
+    ],
+)
+def test_a_webhooks_own_authentication_may_stand_in_for_the_signature(webhook: dict[str, str], header: str, value: str) -> None:
+    """Some admins cannot read the signing secret."""
+    plugin = a_plugin(**webhook)
+    assert plugin.validate_webhook(Delivery(tenant="acme", tool="desk", body=b"{}", headers={header: value}, received_at=NOW))
+    with pytest.raises(SignatureMismatch):
+        plugin.validate_webhook(Delivery(tenant="acme", tool="desk", body=b"{}", headers={header: value + "x"}, received_at=NOW))
+
+
+@pytest.mark.parametrize("webhook", [{"scheme": "magic"}, {"tolerance": 0}, {"tolerance": "long"}, {"tolerance": True}])
+def test_settings_that_cannot_work_are_said_when_the_plugin_is_built(webhook: dict[str, Any]) -> None:
+    """Not on the first delivery."""
+    with pytest.raises(PluginConfigError):
+        a_plugin(**webhook)
+
+
+def test_an_events_own_id_is_signed_and_an_invocations_is_not() -> None:
+    """Deduplication trusts the one, and ties the other to the body."""
+    event, trigger = (FIXTURES / "event_created.json").read_bytes(), (FIXTURES / "trigger_recommended.json").read_bytes()
+    identity = a_plugin().identify(a_delivery(event))
+    assert identity is not None
+    assert identity.signed
+    assert identity == a_plugin().identify(a_delivery(event, **{"x-zendesk-webhook-invocation-id": "another"}))
+    assert a_plugin().identify(a_delivery(trigger)) == DeliveryIdentity("01JINVOCATION", signed=False)
+    assert a_plugin().identify(Delivery(tenant="acme", tool="desk", body=trigger, headers={})) is None
+
+
+def test_our_own_account_is_known_as_the_actor() -> None:
+    """The setting may be written as a number; webhooks write text."""
+    body = (FIXTURES / "event_created.json").read_bytes()
+    assert not a_plugin().is_own_actor(a_plugin().extract_metadata(a_delivery(body)))
+    ours = body.replace(b'"actor_id": "7300000000021"', b'"actor_id": "9000000001"')
+    assert a_plugin().is_own_actor(a_plugin().extract_metadata(a_delivery(ours)))

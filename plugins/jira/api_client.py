@@ -78,18 +78,21 @@ class JiraClient:
         answer = await self._json("POST", f"{API}/issue/bulkfetch", json=body, idempotent=True)
         return _objects(answer, "issues")
 
-    async def create(self, fields: Mapping[str, Any], properties: Sequence[Json]) -> Json:
-        return await self._json("POST", f"{API}/issue", json={"fields": fields, "properties": properties})
+    async def create(self, fields: Mapping[str, Any], key: str, value: Json) -> Json:
+        """Creates an issue with a property in the same act."""
+        return await self._json("POST", f"{API}/issue", json={"fields": fields, "properties": [{"key": key, "value": value}]})
 
-    async def edit(self, issue_id: str, fields: Mapping[str, Any], properties: Sequence[Json]) -> Json | None:
-        """Sets fields and properties, all or none; answers the issue where the site does (returnIssue)."""
-        body = {"fields": fields, "properties": properties} if properties else {"fields": fields}
+    async def edit(self, issue_id: str, fields: Mapping[str, Any], key: str, value: Json) -> Json | None:
+        """Sets fields and a property, all or none; answers the issue where the site does (returnIssue)."""
+        body = {"fields": fields, "properties": [{"key": key, "value": value}]}
         answer = await self._client.request("PUT", f"{API}/issue/{segment(issue_id)}", json=body, params={"returnIssue": "true"})
         return answer if isinstance(answer, dict) else None
 
-    async def transition(self, issue_id: str, transition_id: str, fields: Mapping[str, Any], properties: Sequence[Json]) -> None:
-        """Moves the issue along its workflow; the properties are set in the same act."""
-        body = {"transition": {"id": transition_id}, **({"fields": fields} if fields else {}), "properties": properties}
+    async def transition(self, issue_id: str, transition_id: str, fields: Mapping[str, Any], key: str, value: Json) -> None:
+        """Moves the issue along its workflow, with a property set in the same act."""
+        body: Json = {"transition": {"id": transition_id}, "properties": [{"key": key, "value": value}]}
+        if fields:
+            body["fields"] = fields
         await self._client.request("POST", f"{API}/issue/{segment(issue_id)}/transitions", json=body)
 
     async def issue_property(self, issue_id: str, key: str) -> Any:

@@ -140,7 +140,7 @@ class JiraPlugin(TicketingToolPlugin):
         except NotFound:
             await self._api.issue(ticket_id, fields="updated")  # no property, or no issue? The second is an error
             return False
-        return isinstance(value, dict) and value.get("event_id") == event_id
+        return bool(value == _written_by(event_id))
 
     async def has_note(self, ticket_id: str, marker: str) -> bool:
         async for comment in self._api.comments(ticket_id):
@@ -165,13 +165,13 @@ class JiraPlugin(TicketingToolPlugin):
             fields["description"] = to_adf(from_markdown(ticket.description))
         if ticket.priority is not Priority.UNKNOWN:
             fields["priority"] = {"name": self._priority_names[ticket.priority]}
-        created = await self._api.create(fields, _written_by(ticket.event_id))
+        created = await self._api.create(fields, PROPERTY, _written_by(ticket.event_id))
         return self._ref(created)
 
     async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef:
-        """Sets fields by an edit and the status by a transition; the last of the two carries the event's id.
+        """Sets fields by an edit and the status by a transition, each once however often this is tried.
 
-        An edit cut off from its transition is therefore not taken for done, and setting the same fields again does no harm.
+        Both carry the event's id, the edit marked as the first half: it alone does not count as the update, and is not sent again.
         Raises ValidationRefused, before anything is written, when the workflow has no way to the wanted status.
         """
         fields: Json = {**changes.custom_fields}
@@ -181,20 +181,21 @@ class JiraPlugin(TicketingToolPlugin):
             fields["priority"] = {"name": self._priority_names[changes.priority]}
         if changes.type not in (None, TicketType.UNKNOWN):
             fields["issuetype"] = {"name": self._issue_types[changes.type]}
-        transition = None
+        transition, half_done = None, False
         if changes.status not in (None, TicketStatus.UNKNOWN):
-            transition = await self._transition_to(ticket_id, changes.status)
-        written_by = _written_by(changes.event_id)
-        issue: Json | None = None
-        if fields or transition is None:
-            issue = await self._api.edit(ticket_id, fields, written_by if transition is None else ())
-        if transition is not None:
-            resolution = self.context.settings.get("resolution")
-            done = changes.status in (TicketStatus.RESOLVED, TicketStatus.CLOSED)
-            screen = {"resolution": {"name": str(resolution)}} if resolution and done else {}
-            await self._api.transition(ticket_id, transition, screen, written_by)
-            issue = None
-        return self._ref(issue) if issue is not None else TicketRef(ticket_id=ticket_id)
+            issue = await self._api.issue(ticket_id, fields="status", expand="transitions", properties=PROPERTY)
+            transition = self._transition_to(issue, changes.status)
+            half_done = _member(issue.get("properties"), PROPERTY) == _first_half_of(changes.event_id)
+        if transition is None:
+            edited = await self._api.edit(ticket_id, fields, PROPERTY, _written_by(changes.event_id))
+            return self._ref(edited) if edited is not None else TicketRef(ticket_id=ticket_id)
+        if fields and not half_done:
+            await self._api.edit(ticket_id, fields, PROPERTY, _first_half_of(changes.event_id))
+        resolution = self.context.settings.get("resolution")
+        done = changes.status in (TicketStatus.RESOLVED, TicketStatus.CLOSED)
+        screen = {"resolution": {"name": str(resolution)}} if resolution and done else {}
+        await self._api.transition(ticket_id, transition, screen, PROPERTY, _written_by(changes.event_id))
+        return TicketRef(ticket_id=ticket_id)
 
     async def batch_update_tickets(self, changes: Mapping[str, TicketChanges]) -> Sequence[BatchResult]:
         """Single edits, a few at a time: Jira's bulk edit sets one value for all and takes few fields."""
@@ -239,16 +240,13 @@ class JiraPlugin(TicketingToolPlugin):
         return Health(True, "" if own is not None else f"set actor to {actor}, so that echoes are recognised by it", actor)
 
     # parts -----------------------------------------------------------------------------------------------------------
-    async def _transition_to(self, ticket_id: str, wanted: TicketStatus) -> str | None:
+    def _transition_to(self, issue: Json, wanted: TicketStatus) -> str | None:
         """The id of the transition that leads to the status; None when the issue already stands there.
 
         A name in `status_names` is the status's only one; else names and categories are read as in webhooks. Where the workflow has
         not the wanted status, its nearest will do: a single "Done" takes both resolved and closed.
         """
-        issue = await self._api.issue(ticket_id, fields="status", expand="transitions")
-        fields = issue.get("fields")
-        current = fields.get("status") if isinstance(fields, dict) else None
-        given = issue.get("transitions")
+        current, given = _member(issue.get("fields"), "status"), issue.get("transitions")
         offered = [t for t in given if isinstance(t, dict) and t.get("isAvailable") is not False] if isinstance(given, list) else []
         for near in (wanted, *_NEAR.get(wanted, ())):
             if self._is(current, near):
@@ -256,16 +254,17 @@ class JiraPlugin(TicketingToolPlugin):
             for transition in offered:
                 if self._is(transition.get("to"), near):
                     return to_id(transition.get("id"))
-        names = ", ".join(sorted({str((t.get("to") or {}).get("name")) for t in offered}))[:200]
+        names = ", ".join(sorted({str(_member(t.get("to"), "name")) for t in offered}))[:200]
         raise ValidationRefused(
-            f"no transition leads issue {ticket_id} to {wanted}; its workflow offers: {names or 'none'} (setting status_names.{wanted})"
+            f"no transition leads issue {issue.get('id')} to {wanted}; its workflow offers: {names or 'none'}; "
+            f"name the status to go to in status_names.{wanted}"
         )
 
     def _is(self, status: Any, wanted: TicketStatus) -> bool:
         name = self._status_names.get(wanted)
         if name is None:
             return self._words.status(status) is wanted
-        found = status.get("name") if isinstance(status, dict) else None
+        found = _member(status, "name")
         return isinstance(found, str) and found.casefold() == name.casefold()
 
     def _metadata(self, issue: Json) -> TicketMetadata:
@@ -294,8 +293,14 @@ _NEAR: Final[Mapping[TicketStatus, tuple[TicketStatus, ...]]] = {
 """The statuses that will do where a workflow has not the wanted one."""
 
 
-def _written_by(event_id: str) -> list[Json]:
-    return [{"key": PROPERTY, "value": {"event_id": event_id}}]
+def _written_by(event_id: str) -> Json:
+    """The property's value once an event's whole change is applied."""
+    return {"event_id": event_id}
+
+
+def _first_half_of(event_id: str) -> Json:
+    """The property's value while the fields are set and the status is not."""
+    return {"event_id": event_id, "part": "fields"}
 
 
 def _summary(subject: str) -> str:
@@ -306,6 +311,10 @@ def _summary(subject: str) -> str:
 def _label(tag: str) -> str:
     """A tag as a label, which holds no space."""
     return "_".join(tag.split())[:MAX_LABEL]
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _id_in(answer: Json, what: str) -> str:

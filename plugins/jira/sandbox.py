@@ -129,6 +129,9 @@ class JiraSandbox(Sandbox):
         shown = in_rest_form(issue, self.base_url, request.query.get("fields", "*all"))
         if "transitions" in request.query.get("expand", ""):
             shown["transitions"] = self._transitions(issue)
+        if "properties" in request.query:
+            asked = request.query["properties"].split(",")
+            shown["properties"] = {key: value for key, value in issue["properties"].items() if key in asked}
         return json_response(shown)
 
     @route("POST", "/rest/api/3/issue/bulkfetch")
@@ -171,9 +174,9 @@ class JiraSandbox(Sandbox):
         if issue is None:
             return self.refusal(404, request)
         found = issue["properties"].get(request.params["key"])
-        if found is None or not self.indexed(found["at"]):
+        if found is None:
             return json_response(_errors(f"The property with key '{request.params['key']}' does not exist."), 404)
-        return json_response({"key": request.params["key"], "value": found["value"]})
+        return json_response({"key": request.params["key"], "value": found})
 
     @route("GET", "/rest/api/3/issue/{id}/comment")
     def comments(self, request: Request) -> Response:
@@ -319,7 +322,7 @@ class JiraSandbox(Sandbox):
                 **fields,
                 "status": named(STATUSES, status),
             },
-            "properties": {key: {"value": value, "at": at} for key, value in properties.items()},
+            "properties": dict(properties),
             "comments": [],
         }
         self._issues.put(issue_id, issue)
@@ -349,7 +352,7 @@ class JiraSandbox(Sandbox):
         at = now()
         issue["updated"] = at if changed else issue["updated"]
         issue["labelled"] = at if labelled else issue["labelled"]
-        issue["properties"].update({key: {"value": value, "at": at} for key, value in properties.items()})
+        issue["properties"].update(properties)
         self._issues.put(issue["id"], issue)
         self.ledger.write("update", issue["id"], request, external_id=_external_id(issue), marker=_event_in(properties))
 
@@ -423,8 +426,11 @@ def _external_id(issue: Json) -> str | None:
 
 
 def _event_in(properties: Json) -> str | None:
+    """The event whose change a write carries; of a change in two calls, the first is told apart as `event_id/fields`."""
     value = properties.get(PROPERTY)
-    return value.get("event_id") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    return "/".join(str(value[name]) for name in ("event_id", "part") if name in value)
 
 
 def _in_jira_words(fields: Mapping[str, Any]) -> Json:

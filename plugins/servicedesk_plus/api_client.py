@@ -128,11 +128,6 @@ class SdpClient:
         answer = await self._client.request("PUT", f"/requests/{segment(request_id)}", data=_input({"request": fields}))
         return _object(answer, "request", wrote=True)
 
-    async def resolve(self, request_id: str, content: str) -> None:
-        """Writes the resolution's text, HTML; writing it again leaves one."""
-        body = {"resolution": {"content": content, "add_to_linked_requests": False}}
-        await self._client.request("POST", f"/requests/{segment(request_id)}/resolutions", data=_input(body))
-
     async def note(self, request_id: str, description: str, *, public: bool) -> Json:
         """Adds a note, HTML. Booleans are always sent: a build may take a missing one for true."""
         note = {"description": description, "show_to_requester": public, "notify_technician": False, "mark_first_response": False}

@@ -156,10 +156,7 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         return self._ref(await self._with_fallback_priority(self._api.create, fields))
 
     async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef:
-        """Sets the fields and our event's id in one act.
-
-        A resolution is written first where the tool's closure rules demand one, with the setting `resolution`'s text.
-        """
+        """Sets the fields and our event's id in one act; with them a resolution, the setting's text, where closing demands one."""
         fields: Json = {"udf_fields": {**changes.custom_fields, self._event_field: changes.event_id}}
         if changes.subject is not None:
             fields["subject"] = _subject(changes.subject)
@@ -179,7 +176,7 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
             if changes.status not in (TicketStatus.RESOLVED, TicketStatus.CLOSED) or not _wants_resolution(exc):
                 raise
         text = str(self.context.settings.get("resolution") or "Resolved in the linked ticket.")
-        await self._api.resolve(ticket_id, to_html(from_markdown(text)))
+        fields["resolution"] = {"content": to_html(from_markdown(text))}
         return self._ref(await self._with_fallback_priority(edit, fields))
 
     async def batch_update_tickets(self, changes: Mapping[str, TicketChanges]) -> Sequence[BatchResult]:

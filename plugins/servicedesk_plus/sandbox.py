@@ -59,7 +59,7 @@ class Refused(Exception):
 
 
 class ServiceDeskPlusSandbox(Sandbox):
-    """Requests, notes, resolutions, lists with criteria, uploads. A closed request needs a resolution, as many sites demand."""
+    """Requests, notes, lists with criteria, uploads. A closed request needs a resolution, as many sites demand."""
 
     tool_type: ClassVar[str] = "servicedesk_plus"
     retry_policy: ClassVar[RetryPolicy] = RetryPolicy(on_status=frozenset(), delays=())
@@ -146,11 +146,6 @@ class ServiceDeskPlusSandbox(Sandbox):
         note = next((n for n in found["notes"] if n["id"] == request.params["note_id"]), None) if found else None
         return self.refusal(404, request) if note is None else _done({"note": self._note(found, note)})
 
-    @route("GET", "/api/v3/requests/{id}/resolutions")
-    def read_resolution(self, request: Request) -> Response:
-        found = self._requests.get(request.params["id"])
-        return self.refusal(404, request) if found is None else _done({"resolution": {"content": found["resolution"]}})
-
     # writes ----------------------------------------------------------------------------------------------------------
     @route("POST", "/api/v3/requests")
     def create(self, request: Request) -> Response:
@@ -169,25 +164,12 @@ class ServiceDeskPlusSandbox(Sandbox):
             return self.refusal(404, request)
         try:
             fields = self._checked(_input(request.form.get("input_data"), "request"))
-            if fields.get("status") == "Closed" and not found["resolution"]:
+            if fields.get("status") == "Closed" and not (fields.get("resolution") or found["resolution"]):
                 raise Refused(4001, "Resolution is mandatory to close the request", "resolution")
         except Refused as exc:
             return exc.response
         self._change(found, fields, request)
         return _done({"request": self._shown(found)})
-
-    @route("POST", "/api/v3/requests/{id}/resolutions")
-    def resolve(self, request: Request) -> Response:
-        found = self._requests.get(request.params["id"])
-        if found is None:
-            return self.refusal(404, request)
-        try:
-            found["resolution"] = str(_input(request.form.get("input_data"), "resolution").get("content") or "")
-        except Refused as exc:
-            return exc.response
-        self._requests.put(found["id"], found)
-        self.ledger.write("update", found["id"], request, external_id=found["udf_fields"].get(EXTERNAL_ID))
-        return _done({})
 
     @route("POST", "/api/v3/requests/{id}/notes")
     def add_note(self, request: Request) -> Response:
@@ -247,6 +229,8 @@ class ServiceDeskPlusSandbox(Sandbox):
                 stored[name] = value
             elif name in LOOKUPS:
                 stored[name] = _looked_up(name, value)
+            elif name == "resolution" and isinstance(value, dict):
+                stored[name] = value.get("content")
             elif name in PEOPLE:
                 stored[name] = value if value is None or isinstance(value, dict) else None
             elif name == "udf_fields" and isinstance(value, dict):
@@ -269,6 +253,7 @@ class ServiceDeskPlusSandbox(Sandbox):
             "request_type": "Incident",
             "technician": None,
             "requester": {"id": request.actor.id},
+            "resolution": None,
             **fields,
             "udf_fields": dict(fields.get("udf_fields", {})),
             "created_by": request.actor.id,
@@ -276,7 +261,6 @@ class ServiceDeskPlusSandbox(Sandbox):
             "updated": None,
             "updated_by": None,
             "udf_at": at,
-            "resolution": None,
             "is_trashed": False,
             "notes": [],
             "attachments": [],

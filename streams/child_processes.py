@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ _LOG_BYTES, _LOGS_KEPT = 10 << 20, 2
 _LONGEST_LINE = 4000
 _LAST_LINES = 20
 _LOOK_EVERY_S = 0.1
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""What programs send to move a terminal's cursor or to show it; in a file or behind a prefix it is only noise."""
 
 
 @dataclass
@@ -106,7 +109,7 @@ class CommandChild:
             file.close()
 
     def _take(self, line: bytes, file: RotatingFileHandler) -> None:
-        text = line.decode(errors="replace").rstrip()
+        text = _CONTROL.sub("", line.decode(errors="replace")).rstrip()
         file.emit(logging.makeLogRecord({"msg": text}))
         short = text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"
         self._words.append(short)

@@ -14,10 +14,12 @@ from typing import Protocol
 from streams.child_processes import CommandChild
 from streams.children import ChildRow, ending
 from streams.health import read_health
+from streams.ports import LOOPBACK
 from streams.runtime import ProcessInfo
 from streams.settings import Settings
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 150.0
+"""Longer than a stage itself waits for its group, so that what it says about that is what is heard."""
 STOP_TIMEOUT_S = 10.0
 GROUP_SHARE_S = 1.5
 """Of the time to stop, what is kept for each group of children that stops later."""
@@ -204,6 +206,32 @@ def stage_child(settings: Settings, stage: str, *arguments: str, echo: Callable[
     return program(settings, name, *arguments, "--instance", settings.instance, is_ready=is_ready, echo=echo)
 
 
+def door_child(
+    settings: Settings, *arguments: str, host: str, port: int, admin_port: int, echo: Callable[[str, str], None] | None
+) -> CommandChild:
+    """The webhook door as a child; up when its admin port answers, whether or not the broker is there: it has its spool."""
+
+    async def is_ready(_pid: int) -> bool:
+        return await answers(admin_port, "/health")
+
+    where = ["--host", host, "--port", str(port), "--admin-port", str(admin_port)]
+    return program(settings, "ingestion", "serve", *where, *arguments, is_ready=is_ready, echo=echo)
+
+
+async def answers(port: int, path: str, timeout: float = 1.0) -> bool:
+    """Whether a GET on this machine is answered with 200; a few lines of HTTP, since an HTTP client costs more to import."""
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode())
+                return (await reader.readline()).split()[1:2] == [b"200"]
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
 def print_line(name: str, line: str) -> None:
     """A child's line on the terminal, its name in front."""
     sys.stderr.write(f"{name:<11} | {line}\n")
@@ -215,17 +243,20 @@ def print_own(text: str) -> None:
 
 
 async def until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Runs `work` with an event that SIGINT or SIGTERM sets; a second signal kills this process, and with it all on its leash."""
+    """Runs `work` with an event that SIGINT or SIGTERM sets; a second Ctrl-C kills this process, and with it all on its leash."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    interrupted = False
 
-    def on_signal() -> None:
-        if stop.is_set():
+    def on_interrupt() -> None:
+        nonlocal interrupted
+        if interrupted:
             os.kill(os.getpid(), signal.SIGKILL)
+        interrupted = True
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGINT, on_interrupt)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
     try:
         await work(stop)
     finally:

@@ -71,6 +71,8 @@ class EmbeddedBroker:
         self._folder: Path | None = None if ephemeral else data_dir / "broker"
         self._process: subprocess.Popen[bytes] | None = None
         self._unwanted = threading.Event()
+        self._log_begins = 0
+        """Where this start's part of the log begins: an older start's words must not explain this one's end."""
 
     @property
     def pid(self) -> int | None:
@@ -104,6 +106,7 @@ class EmbeddedBroker:
         self._check_room()
         self._choose_ports()
         self._write_settings()
+        self._log_begins = self.log_file.stat().st_size if self.log_file.exists() else 0
         classpath = os.pathsep.join(map(str, jars))
         log_dir = self.folder / "log"
         if not (log_dir / "meta.properties").exists():
@@ -264,7 +267,7 @@ class EmbeddedBroker:
 
     def _reason(self) -> BrokerError:
         """Why the JVM ended, in one sentence, from what it wrote last."""
-        text = _tail(self.log_file) + _tail(self.folder / "broker.out")
+        text = _tail(self.log_file, self._log_begins) + _tail(self.folder / "broker.out")
         if "Failed to bind" in text or "Address already in use" in text:
             return _port_taken(self._port or 0)
         if "Failed to acquire lock" in text:
@@ -362,10 +365,12 @@ def _java() -> Path:
     return Path(JAVA)
 
 
-def _tail(path: Path, size: int = 16 << 10) -> str:
+def _tail(path: Path, begins: int = 0) -> str:
+    """The end of a file from `begins` on, at most 16 KiB; a file shorter than that was rotated and is read anyway."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - size))
+            size = path.stat().st_size
+            file.seek(max(0, size - (16 << 10), begins if begins <= size else 0))
             return file.read().decode(errors="replace")
     except OSError:
         return ""

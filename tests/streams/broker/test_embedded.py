@@ -154,6 +154,15 @@ def test_why_the_jvm_ended_is_one_sentence(tmp_path: Path, written: str, said: s
     assert "\n" not in reason
 
 
+def test_an_older_start_does_not_explain_this_one(tmp_path: Path) -> None:
+    """The log is kept across starts; yesterday's full disk is not today's reason."""
+    broker = EmbeddedBroker(tmp_path, port=9092)
+    (tmp_path / "broker").mkdir()
+    broker.log_file.write_text("java.io.IOException: No space left on device\n")
+    broker._log_begins = broker.log_file.stat().st_size
+    assert str(broker._reason()).startswith("the broker ended while starting; see ")
+
+
 def test_a_full_disk_while_writing_settings_is_named() -> None:
     """ENOSPC may come at the first byte we write ourselves."""
     assert "is full" in str(embedded_module._os_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), Path("data")))

@@ -7,24 +7,25 @@ has neither padding nor back references: a field's bytes can be copied from one 
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
 from schemas.codec import HEADER_BYTES, MAGIC, Codec, Undecodable, current
-from schemas.events import BatchSeen, Decision, DedupScope, SeenOutcome, TicketRouted, WebhookReceived
+from schemas.events import Decision, DedupScope, TicketRouted, WebhookReceived
 from schemas.ticket import Priority, TicketChange, TicketType
 
 RECEIVED_HEADER = MAGIC + current(WebhookReceived.__name__).fingerprint
 ROUTED_HEADER = MAGIC + current(TicketRouted.__name__).fingerprint
-SEEN_HEADER = MAGIC + current(BatchSeen.__name__).fingerprint
 
 # --- numbers and strings -------------------------------------------------------------------------------------------------
 
 _LOW = tuple(bytes((z & 0x7F | 0x80, z >> 7 | 0x80)) for z in range(1 << 14))
 _SHORT = tuple(bytes((z,)) for z in range(1 << 7)) + tuple(bytes((z & 0x7F | 0x80, z >> 7)) for z in range(1 << 7, 1 << 14))
+
+
+_WIDE = 1 << 62
+"""Numbers beyond have an encoding too long to be a writer's; what becomes of them is the Codec's affair."""
 
 
 def encode_long(value: int) -> bytes:
@@ -292,7 +293,7 @@ def _decode_fast(data: bytes) -> ReceivedRecord | None:
 
     size, at = decode_long(data, at)
     uuid = bytes.fromhex(event_id.replace("-", ""))
-    if size < 0 or at + size != len(data) or len(uuid) != 16:
+    if size < 0 or at + size != len(data) or len(uuid) != 16 or not -_WIDE < validation_us < _WIDE:
         return None
     return ReceivedRecord(
         WebhookReceived(
@@ -323,7 +324,7 @@ def _decode_fast(data: bytes) -> ReceivedRecord | None:
 
 # --- TicketRouted: written around the received record --------------------------------------------------------------------
 
-_WORDS = {
+_WORDS: dict[tuple[str, str, str], bytes] = {
     (t, p, c): encode_long(i) + encode_long(j) + encode_long(k)
     for i, t in enumerate(TicketType)
     for j, p in enumerate(Priority)
@@ -376,103 +377,3 @@ def encode_routed(
             data,
         )
     )
-
-
-# --- BatchSeen -----------------------------------------------------------------------------------------------------------
-
-_OUTCOMES = tuple(SeenOutcome)
-_OUTCOME_BYTES: dict[str, bytes] = {o.value: encode_long(i) for i, o in enumerate(_OUTCOMES)}
-_SCOPES = tuple(DedupScope)
-_SCOPE_BYTES: dict[str, bytes] = {s.value: encode_long(i) for i, s in enumerate(_SCOPES)}
-
-_LONG = rb"([\x80-\xff]{0,9}[\x00-\x7f])"
-_ID = rb"(?:\x20(.{16})|\x00)"
-_SEEN_RECORD = re.compile(_LONG + _ID + _ID + rb"([\x00\x02])" + _LONG + rb"([\x00-\x0c])(?:\x00|\x02\x20(.{16}))", re.DOTALL)
-
-
-class SeenPart(NamedTuple):
-    """One SeenRecord's fields as they stand in a BatchSeen; numbers still encoded. Absent ids are None."""
-
-    offset_part: bytes
-    event_id: bytes | None
-    dedup_key: bytes | None
-    scope_byte: bytes
-    received_at_part: bytes
-    outcome_byte: bytes
-    original: bytes | None
-
-    @property
-    def offset(self) -> int:
-        return decode_long(self.offset_part, 0)[0]
-
-    @property
-    def received_at(self) -> int:
-        return decode_long(self.received_at_part, 0)[0]
-
-    @property
-    def outcome(self) -> SeenOutcome:
-        return _OUTCOMES[self.outcome_byte[0] >> 1]
-
-
-BODY_SCOPE = _SCOPE_BYTES["body"]
-
-
-def encode_seen_record(
-    offset: int, event_id: bytes, dedup_key: bytes, scope: str, received_at_part: bytes, outcome: str, original: bytes | None = None
-) -> bytes:
-    """One SeenRecord's part of a BatchSeen; ids are 16 bytes, or empty when the record could not be decoded."""
-    return b"".join(
-        (
-            encode_long(offset),
-            b"\x20" + event_id if event_id else b"\x00",
-            b"\x20" + dedup_key if dedup_key else b"\x00",
-            _SCOPE_BYTES[scope],
-            received_at_part,
-            _OUTCOME_BYTES[outcome],
-            b"\x00" if original is None else b"\x02\x20" + original,
-        )
-    )
-
-
-def encode_batch_seen(first_offset: int, next_offset: int, parts: list[bytes]) -> bytes:
-    """A BatchSeen of these SeenRecords, each already encoded."""
-    count = encode_long(len(parts)) if parts else b""
-    return b"".join((SEEN_HEADER, encode_long(first_offset), encode_long(next_offset), count, *parts, b"\x00"))
-
-
-def decode_batch_seen(data: bytes, codec: Codec) -> tuple[int, int, list[SeenPart]]:
-    """(first offset, next offset, records) of a BatchSeen. Raises Undecodable or UnknownFingerprint, as the Codec does."""
-    if data[:HEADER_BYTES] != SEEN_HEADER:
-        data = codec.encode(codec.decode_as(BatchSeen, data))
-    try:
-        first, at = decode_long(data, HEADER_BYTES)
-        after, at = decode_long(data, at)
-        count, at = decode_long(data, at)
-    except IndexError:
-        raise Undecodable("torn BatchSeen") from None
-    parts: list[SeenPart] = []
-    for found in _SEEN_RECORD.finditer(data, at):
-        if found.start() != at or len(parts) == count:
-            break
-        parts.append(SeenPart(*found.groups()))
-        at = found.end()
-    if len(parts) != count or data[at:] != (b"\x00" if count else b""):
-        return _slowly(codec.decode_as(BatchSeen, data))
-    return first, after, parts
-
-
-def _slowly(event: BatchSeen) -> tuple[int, int, list[SeenPart]]:
-    """A BatchSeen in a shape no writer of ours makes: several blocks, or ids of another length, which take part in nothing."""
-    parts = [
-        SeenPart(
-            encode_long(r.offset),
-            r.event_id if len(r.event_id) == 16 else None,
-            r.dedup_key if len(r.dedup_key) == 16 else None,
-            _SCOPE_BYTES[r.scope],
-            encode_long(r.received_at),
-            _OUTCOME_BYTES[r.outcome],
-            r.original,
-        )
-        for r in event.records
-    ]
-    return event.first_offset, event.next_offset, parts

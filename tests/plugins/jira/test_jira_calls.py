@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -173,3 +175,9 @@ def test_the_manifest_tells_what_the_plugin_is() -> None:
     manifest = PluginRegistry.discover().manifest("jira")
     assert (manifest.version, manifest.settings["search_lag"].default) == (JiraPlugin.version, JiraPlugin.search_lag)
     assert all(callable(getattr(JiraPlugin, method)) for method in manifest.methods)
+
+
+def test_the_readme_names_every_setting() -> None:
+    """Who connects the tool reads that page, not the manifest."""
+    page = (Path(str(files("plugins.jira"))) / "README.md").read_text(encoding="utf-8")
+    assert [name for name in PluginRegistry.discover().manifest("jira").settings if f"`{name}`" not in page] == []

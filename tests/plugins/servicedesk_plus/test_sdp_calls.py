@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -192,3 +194,9 @@ def test_the_manifest_tells_what_the_plugin_is() -> None:
     manifest = PluginRegistry.discover().manifest("servicedesk_plus")
     assert (manifest.version, manifest.settings["search_lag"].default) == (ServiceDeskPlusPlugin.version, ServiceDeskPlusPlugin.search_lag)
     assert all(callable(getattr(ServiceDeskPlusPlugin, method)) for method in manifest.methods)
+
+
+def test_the_readme_names_every_setting() -> None:
+    """Who connects the tool reads that page, not the manifest."""
+    page = (Path(str(files("plugins.servicedesk_plus"))) / "README.md").read_text(encoding="utf-8")
+    assert [name for name in PluginRegistry.discover().manifest("servicedesk_plus").settings if f"`{name}`" not in page] == []

@@ -40,7 +40,7 @@ lock: $(READY)
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
 
 docs: $(READY)
-	$(BIN)/python -m tests.test_documented > docs/cli.md
+	$(BIN)/python -m tests.test_documented > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -13,12 +13,15 @@ import click
 import pytest
 
 from cli.main import COMMANDS, cli
+from plugins.registry import PluginRegistry
 from schemas.events import FailureReason
+from streams.tenants.config import parse
 from streams.topics import ALL, DAY_MS
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("README.md"), *(ROOT / "docs").rglob("*.md")]
 }
 
 
@@ -82,7 +85,7 @@ def test_the_documentation_names_no_command_that_does_not_exist(every_command: l
     known = {path for path, _ in every_command} | {"ai-agents"}
     wrong = []
     for page, text in PAGES.items():
-        for words in re.findall(r"(?:`|^\s*\$? ?)(ai-agents(?: [a-z][a-z-]*)+)", text, re.MULTILINE):
+        for words in re.findall(r"(?:`|^\s*\$? ?)(ai-agents(?: [a-z][a-z0-9-]*)+)", text, re.MULTILINE):
             parts = words.split()
             path = " ".join(parts[:2])
             if path not in known or (path in groups and len(parts) > 2 and " ".join(parts[:3]) not in known):
@@ -120,6 +123,15 @@ def test_each_topic_is_described_as_it_is() -> None:
         for topic in ALL
     }
     assert table("docs/topics.md") == expected
+
+
+def test_each_tenant_file_that_is_shown_can_be_applied() -> None:
+    """People copy the example before they read the page."""
+    plugins = {manifest.tool_type: manifest for manifest in PluginRegistry.discover().manifests()}
+    shown = [(page, block) for page, text in PAGES.items() for block in re.findall(r"```yaml\n(tenant:.*?)```", text, re.DOTALL)]
+    assert shown
+    for page, block in shown:
+        parse(block, page, plugins)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

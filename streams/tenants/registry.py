@@ -7,33 +7,23 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
 
+from plugins.manager import ToolBinding
 from schemas.events import TenantConfigured
+from streams.routing.rules import RuleSet
 from streams.tenants.config import TenantConfig, from_json
-
-if TYPE_CHECKING:
-    from plugins.manager import ToolBinding
-    from streams.routing.rules import RuleSet
 
 
 @dataclass(frozen=True)
 class TenantVersion:
-    """One version of one tenant's configuration, ready to judge by. `bindings` by tool name."""
+    """One version of one tenant's configuration, ready to judge by: its routes compiled, its tools' `bindings` by name."""
 
     tenant: str
     version: int
     effective_at: int
     config: TenantConfig
+    rules: RuleSet
     bindings: dict[str, ToolBinding]
-
-    @cached_property
-    def rules(self) -> RuleSet:
-        """The routes, compiled on first use and kept."""
-        from streams.routing.rules import RuleSet
-
-        return RuleSet.compile(self.config.routes, self.config.default, self.version)
 
 
 @dataclass(slots=True)
@@ -82,11 +72,12 @@ class TenantRegistry:
     def _version(self, record: TenantConfigured, before: TenantVersion | None) -> TenantVersion | None:
         try:
             config = from_json(record.config)
+            rules = RuleSet.compile(config.routes, config.default, record.version)
         except ValueError as exc:
             self.unreadable[record.tenant, record.version] = f"{type(exc).__name__}: this version of ai-agents cannot read it"
             return None
         self.unreadable.pop((record.tenant, record.version), None)
-        return TenantVersion(record.tenant, record.version, record.effective_at, config, _bindings(record, config, before))
+        return TenantVersion(record.tenant, record.version, record.effective_at, config, rules, _bindings(record, config, before))
 
     def at(self, tenant: str, received_at: int) -> TenantVersion | None:
         """The version in force at this time; None for an unknown or removed tenant. Below a microsecond."""
@@ -123,8 +114,6 @@ def _search_order(line: _Line) -> None:
 
 
 def _bindings(record: TenantConfigured, config: TenantConfig, before: TenantVersion | None) -> dict[str, ToolBinding]:
-    from plugins.manager import ToolBinding
-
     bindings: dict[str, ToolBinding] = {}
     for name, tool in config.tools.items():
         if before is not None and before.config.tools.get(name) == tool:

@@ -13,7 +13,13 @@ from streams.settings import Settings
 @click.command()
 @click.option("--instance", default="0", show_default=True, help="Names this process among its kind; each needs its own.")
 @click.option("--keep-days", type=click.IntRange(15, 36_500), default=90, show_default=True, help="How long facts are kept.")
-@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    default="INFO",
+    show_default=True,
+    help="The least level that is logged, to stderr.",
+)
 @click.pass_obj
 def materialize(settings: Settings, instance: str, keep_days: int, log_level: str) -> None:
     """Fill the analytics tables from the topics until stopped; several may run, each with its share of the partitions.

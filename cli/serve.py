@@ -23,7 +23,13 @@ from streams.settings import Settings
 )
 @click.option("--instance", default="0", show_default=True, help="Names this door among several of one data directory.")
 @click.option("--spool-max-mb", type=click.IntRange(1), default=1024, show_default=True, help="Bound of the spool on disk, in MiB.")
-@click.option("--log-level", default="INFO", show_default=True, type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option(
+    "--log-level",
+    default="INFO",
+    show_default=True,
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    help="The least level that is logged, to stderr.",
+)
 @click.pass_obj
 def serve(settings: Settings, host: str, port: int, admin_port: int, instance: str, spool_max_mb: int, log_level: str) -> None:
     """Run the door that takes webhooks: verify, make durable, answer 202.

@@ -43,7 +43,13 @@ class Wanted:
 @click.option("--partitions", type=click.IntRange(1, 1000), default=DEFAULT_PARTITIONS, show_default=True, help="Fixed at first start.")
 @click.option("--heap-mb", type=click.IntRange(min=192), default=512, show_default=True, help="Heap of Kafka's Java.")
 @click.option("--fsync", is_flag=True, help="Kafka flushes each batch to disk: safe against power loss too, slower.")
-@click.option("--log-level", default="INFO", show_default=True, type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option(
+    "--log-level",
+    default="INFO",
+    show_default=True,
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    help="The least level that is logged, to stderr.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="The children's lines go to their files only.")
 @click.option("--dry-run", is_flag=True, help="Say what would start, and start nothing.")
 @click.pass_context

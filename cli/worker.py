@@ -14,7 +14,13 @@ from streams.settings import Settings
 @click.command()
 @click.option("--stage", type=click.Choice(["route", "process"]), help="Run only this stage, in this process.")
 @click.option("--instance", default="0", show_default=True, help="Names this worker among its kind; partitions return to the same name.")
-@click.option("--log-level", default="INFO", show_default=True, type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option(
+    "--log-level",
+    default="INFO",
+    show_default=True,
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    help="The least level that is logged, to stderr.",
+)
 @click.pass_obj
 def worker(settings: Settings, stage: str | None, instance: str, log_level: str) -> None:
     """Run the stages that decide where events go (route) and call the tools (process).

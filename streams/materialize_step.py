@@ -15,6 +15,7 @@ from analytics.materializer import Prepared, Refusal, prepare
 from analytics.store import Applied
 from schemas.codec import Codec, Undecodable, UnknownFingerprint
 from schemas.events import Event, FailureReason, ProcessingFailed, Stage
+from schemas.hotpath_processed import PROCESSED_HEADER, decode_processed
 from streams import topics
 from streams.batching import Record
 
@@ -37,6 +38,13 @@ class Batchful:
     waiting: UnknownFingerprint | None
 
 
+def decode(value: bytes | None, codec: Codec) -> Event:
+    """The event in a record of any of the sources. Raises Undecodable or UnknownFingerprint."""
+    if value is not None and value.startswith(PROCESSED_HEADER):
+        return decode_processed(value, codec)
+    return codec.decode(value)
+
+
 def read_batch(topic: str, partition: int, records: Sequence[Record], codec: Codec, from_offset: int) -> Batchful:
     """Decodes the records from `from_offset` on and makes their rows, up to the first whose schema is unknown."""
     events: list[tuple[int, Event | None]] = []
@@ -47,7 +55,7 @@ def read_batch(topic: str, partition: int, records: Sequence[Record], codec: Cod
         if record.offset < from_offset:
             continue
         try:
-            events.append((record.offset, codec.decode(record.value)))
+            events.append((record.offset, decode(record.value, codec)))
         except UnknownFingerprint as exc:
             waiting = exc
             break

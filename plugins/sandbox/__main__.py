@@ -31,33 +31,34 @@ def main(arguments: list[str] | None = None) -> int:
     except (PluginConfigError, OSError) as exc:
         print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - a command's own words
         return 1
-    return run(sandbox, options.port, with_parent=options.with_parent)
+    try:
+        run(sandbox, options.port, with_parent=options.with_parent)
+    except OSError as exc:
+        print(f"error: cannot listen on port {options.port}: {exc.strerror or exc}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
 
 
-def run(sandbox: Sandbox, port: int = 0, *, with_parent: bool = False) -> int:
-    """Serves until asked to end; answers the exit code, 1 when the port is taken."""
+def run(sandbox: Sandbox, port: int = 0, *, with_parent: bool = False) -> None:
+    """Serves until SIGTERM or Ctrl-C; raises OSError when the port is taken."""
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(_serve(sandbox, port, with_parent))
-    return uvloop.run(_serve(sandbox, port, with_parent))
+        asyncio.run(_serve(sandbox, port, with_parent))
+    else:
+        uvloop.run(_serve(sandbox, port, with_parent))
 
 
-async def _serve(sandbox: Sandbox, port: int, with_parent: bool) -> int:
+async def _serve(sandbox: Sandbox, port: int, with_parent: bool) -> None:
     loop, end = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
-    try:
-        await sandbox.start(port)
-    except OSError as exc:
-        print(f"error: cannot listen on port {port}: {exc.strerror or exc}", file=sys.stderr)  # noqa: T201
-        return 1
+    await sandbox.start(port)
     print(json.dumps(sandbox.introduction()), flush=True)  # noqa: T201
     if with_parent:
         threading.Thread(target=_until_stdin_ends, args=(loop, end), daemon=True).start()
     await end.wait()
     await sandbox.stop()
-    return 0
 
 
 def _until_stdin_ends(loop: asyncio.AbstractEventLoop, end: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""`ai-agents topics`: look at the topics, their records and how far each group is behind. Nothing here changes anything."""
+"""`ai-agents topics`: make the topics, look at their records, and at how far each group is behind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import click
 import msgspec
 
 from cli.broker import command_error
-from cli.output import NOT_FOUND, CommandError, output_option, rows
+from cli.output import NOT_FOUND, CommandError, output_option, rows, say
 from streams.broker.errors import BrokerError
 from streams.settings import Settings
-from streams.topics import BY_NAME, DAY_MS
+from streams.topics import BY_NAME, DAY_MS, DEFAULT_PARTITIONS
 
 if TYPE_CHECKING:
     from streams.topic_tail import TailedRecord
@@ -37,6 +37,30 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except BrokerError as exc:
         raise command_error(exc) from exc
+
+
+@topics.command("create")
+@click.option("--partitions", type=click.IntRange(1, 1000), default=DEFAULT_PARTITIONS, show_default=True, help="Fixed once they exist.")
+@click.option("--dry-run", is_flag=True, help="Say which are missing, and make none.")
+@output_option
+@click.pass_obj
+def create_topics(settings: Settings, partitions: int, dry_run: bool, output: str) -> None:
+    """Make the topics that are missing, on brokers of your own; `up` does it by itself.
+
+    Three replicas where there are three brokers. Refused when a topic has another number of partitions.
+
+    Example: ai-agents --brokers 127.0.0.1:9092 topics create --partitions 12
+    """
+    from streams.broker.admin import describe, ensure_topics
+
+    if dry_run:
+        found = {t.name for t in _run(describe(settings.brokers, settings.security))}
+        made = [name for name in BY_NAME if name not in found]
+        say("dry run: these would be made" if made else "dry run: none is missing")
+    else:
+        made = _run(ensure_topics(settings.brokers, partitions, settings.security))
+        say(f"{len(made)} topics made" if made else "all topics were there")
+    rows([{"topic": name, "partitions": BY_NAME[name].partitions or partitions} for name in made], output, ["topic", "partitions"])
 
 
 @topics.command("list")

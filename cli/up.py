@@ -18,8 +18,6 @@ from streams.runtime import ProcessInfo, Runtime, read_runtime, write_runtime
 from streams.settings import Settings
 from streams.topics import DEFAULT_PARTITIONS
 
-Echo = Callable[[str, str], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -174,7 +172,8 @@ async def _supervise(wanted: Wanted, stop: asyncio.Event) -> None:
 async def _bring_up(wanted: Wanted, start: Callable[..., Awaitable[None]], found_broker: Callable[[str], None]) -> None:
     """Broker, topics and schemas, then everything else at the same time."""
     from streams.broker.admin import ensure_topics
-    from streams.supervisor import door_child, print_line, print_own, stage_child
+    from streams.own_children import door_child, stage_child
+    from streams.supervisor import print_line, print_own
 
     settings = wanted.settings
     if wanted.own_broker:
@@ -184,7 +183,7 @@ async def _bring_up(wanted: Wanted, start: Callable[..., Awaitable[None]], found
     if made:
         print_own(f"{len(made)} topics made, {settings.partitions} partitions for each that carries tickets")
     await _publish_schemas(settings)
-    echo: Echo | None = None if wanted.quiet else print_line
+    echo = None if wanted.quiet else print_line
     level = ("--log-level", wanted.log_level)
     await start(
         door_child(settings, *level, host=settings.host, port=settings.port, admin_port=settings.admin_port, echo=echo),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from streams.broker.admin import ensure_topics
 from streams.broker.embedded import EmbeddedBroker
+from streams.broker.jars import KAFKA_VERSION
+from streams.broker.properties import server_properties
+from streams.ports import free_port
 
 TEST_PARTITIONS = 4
 
@@ -23,10 +27,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """
     chosen = os.environ.get("AI_AGENTS_TEST_BROKER", "")
     if chosen == "container":
-        from testcontainers.kafka import KafkaContainer
-
-        with KafkaContainer("apache/kafka:4.3.1").with_kraft() as container:
-            yield _with_topics(container.get_bootstrap_server())
+        with _kafka_container() as brokers:
+            yield _with_topics(brokers)
     elif chosen:
         yield _with_topics(chosen)
     else:
@@ -46,6 +48,23 @@ def fresh_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
         yield embedded
     finally:
         embedded.stop()
+
+
+@contextmanager
+def _kafka_container() -> Iterator[str]:
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.waiting_utils import wait_for_logs
+
+    port = free_port()
+    container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}").with_bind_ports(port, port)
+    settings = server_properties(log_dir=Path("/tmp/kafka"), port=port, controller_port=free_port(), fsync=False)
+    for line in settings.splitlines():
+        name, _, value = line.partition("=")
+        # the image reads settings from the environment; from outside, its listener must not be bound to its own loopback
+        container.with_env(f"KAFKA_{name.replace('.', '_').upper()}", value.replace("127.0.0.1", "") if name == "listeners" else value)
+    with container:
+        wait_for_logs(container, "Kafka Server started", timeout=60)
+        yield f"127.0.0.1:{port}"
 
 
 def _with_topics(brokers: str) -> str:

@@ -16,11 +16,12 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
 from cli.main import cli
-from cli.output import FAILED, IN_USE, NOT_FOUND
+from cli.output import FAILED, IN_USE, INCOMPATIBLE, NOT_FOUND
 from schemas.codec import Codec
 from schemas.events import Decision, TicketRouted, WebhookReceived
+from streams.broker.embedded import EmbeddedBroker
 from streams.ports import free_port
-from streams.topics import DEAD_LETTER, ROUTED
+from streams.topics import BY_NAME, DEAD_LETTER, ROUTED
 
 
 def ai_agents(*arguments: str) -> Result:
@@ -128,6 +129,17 @@ def test_topics_are_listed_and_described_even_when_empty(broker: str) -> None:
     assert [row["partition"] for row in described] == [0, 1, 2, 3]
     assert ai_agents("--brokers", broker, "topics", "describe", "no.such.topic").exit_code == NOT_FOUND
     assert ai_agents("--brokers", broker, "topics", "tail", "no.such.topic").exit_code == NOT_FOUND
+
+
+@pytest.mark.broker
+def test_topics_are_made_once_on_brokers_of_ones_own(fresh_broker: EmbeddedBroker) -> None:
+    """Without `up` somebody must make them, with the right settings; a second time, and with another count, nothing may change."""
+    create = ("--brokers", fresh_broker.brokers, "topics", "create", "--partitions", "3", "-o", "json")
+    assert len(json.loads(ai_agents(*create, "--dry-run").stdout)) == len(BY_NAME)
+    assert {row["topic"]: row["partitions"] for row in json.loads(ai_agents(*create).stdout)}[ROUTED.name] == 3
+    assert json.loads(ai_agents(*create).stdout) == []
+    refused = ai_agents("--brokers", fresh_broker.brokers, "topics", "create")
+    assert (refused.exit_code, "has 3 partitions" in refused.stderr) == (INCOMPATIBLE, True)
 
 
 def test_no_kafka_is_one_line() -> None:

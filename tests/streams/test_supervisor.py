@@ -16,9 +16,10 @@ import pytest
 
 from streams.child_processes import BrokerChild, CommandChild
 from streams.health import StageHealth, write_health
+from streams.own_children import program, stage_child
 from streams.runtime import ProcessInfo
 from streams.settings import Settings
-from streams.supervisor import ChildFailed, Supervisor, program, stage_child
+from streams.supervisor import ChildFailed, Supervisor
 
 SLEEPER = "import time\nprint('at work', flush=True)\ntime.sleep(60)"
 DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('at work', flush=True)\ntime.sleep(60)"

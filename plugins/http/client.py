@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,12 @@ from plugins.api import (
     ConnectionLost,
     FatalApiError,
     PluginConfigError,
+    RateLimited,
     RetriableApiError,
     TornAnswer,
 )
 from plugins.http.errors import SAFE_METHODS, Answer, error_for
+from plugins.http.rate_limit import RateLimitState
 from plugins.http.retry import RetrySchedule
 from plugins.metering import count_api_call
 
@@ -59,6 +62,7 @@ class Pool:
     def __init__(self, limits: Limits, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._limits = limits
         self._transport = transport
+        self.rate_limit = RateLimitState()
         self.timeouts = {"timeout": {"connect": limits.connect, "read": limits.read, "pool": limits.total}}
 
     def transport(self) -> httpx.AsyncBaseTransport:
@@ -159,8 +163,9 @@ class ApiClient:
         """Sends one request and answers a success; raises ApiError's kinds for everything else.
 
         `json` is encoded, `data` is a form, `content` goes as it is. Reads, and what the caller calls `idempotent`, are repeated
-        on retriable errors within the total time; a write is sent once. A redirect is followed for reads only, and credentials
-        stay with the tool's own host.
+        on retriable errors within the total time; a write is sent once. While the tool's rate limit is known to be used up, a call
+        waits for a short end of it and is RateLimited before a long one, without being sent. A redirect is followed for reads
+        only, and credentials stay with the tool's own host.
         """
         if not self._base and not path.startswith("http"):
             raise PluginConfigError("base_url is not set; give this tool its address")
@@ -173,6 +178,7 @@ class ApiClient:
                 attempt = 1
                 while True:
                     try:
+                        await self._within_rate_limit(method, path)
                         return await self._once(method, path, content, data, params, request_headers)
                     except RetriableApiError as exc:
                         delay = self._retries.delay(attempt, exc, random.random()) if repeatable else None  # noqa: S311 - spread
@@ -184,6 +190,13 @@ class ApiClient:
             raise CallTimedOut(
                 f"{method} {path} did not end within {self._limits.total:g} s", in_doubt=method not in SAFE_METHODS
             ) from None
+
+    async def _within_rate_limit(self, method: str, path: str) -> None:
+        wait = self._pool.rate_limit.wait(time.monotonic())
+        if wait > self._retries.longest:
+            raise RateLimited(f"{method} {path} was not sent: the tool takes no calls for {wait:.0f} s", retry_after=wait)
+        if wait:
+            await asyncio.sleep(wait)
 
     async def _once(
         self,
@@ -201,7 +214,10 @@ class ApiClient:
             raise FatalApiError(f"{method} {path[:100]}: not an address; check base_url") from None
         for _ in range(MAX_REDIRECTS + 1):
             request = httpx.Request(method, url, headers=headers, content=content, data=data, extensions=self._pool.timeouts)
-            answer = await self._send(request, self._auth if _same_host(url, home) else None, path)
+            at_home = _same_host(url, home)
+            answer = await self._send(request, self._auth if at_home else None, path)
+            if at_home:
+                self._pool.rate_limit.learn(answer, time.monotonic(), time.time())
             location = answer.headers.get("location") if answer.status in REDIRECTS and method in SAFE_METHODS else None
             if location is None:
                 error = self._error_for(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -45,9 +46,11 @@ class SandboxProcess:
         environment = {**os.environ, "PYTHONPATH": path}
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603 - ours
         assert self._child.stdout is not None
-        line = self._child.stdout.readline()
+        ready, _, _ = select.select([self._child.stdout], [], [], START_SECONDS)
+        line = self._child.stdout.readline() if ready else b""
         if not line:
-            raise SandboxFailed(f"the {self.tool_type} sandbox did not start (exit {self._child.wait(START_SECONDS)}); see its stderr")
+            self.stop()
+            raise SandboxFailed(f"the {self.tool_type} sandbox did not start; see its words on stderr")
         introduction = json.loads(line)
         self.base_url = introduction["base_url"]
         self.credentials, self.webhook = introduction["credentials"], introduction["webhook"]

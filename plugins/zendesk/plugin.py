@@ -193,8 +193,9 @@ class ZendeskPlugin(TicketingToolPlugin):
 
     async def find_by_external_id(self, external_id: str) -> TicketRef | None:
         """The oldest, should there be several."""
-        found = [t for t in await self._api.tickets_by_external_id(external_id) if t.get("external_id") == external_id]
-        return self._ref(min(found, key=lambda ticket: int(ticket["id"]))) if found else None
+        tickets = await self._api.tickets_by_external_id(external_id)
+        found = {int(i): t for t in tickets if t.get("external_id") == external_id and (i := to_id(t.get("id"))) and i.isdecimal()}
+        return self._ref(found[min(found)]) if found else None
 
     async def has_update(self, ticket_id: str, event_id: str) -> bool:
         async for audit in self._api.audits(ticket_id):

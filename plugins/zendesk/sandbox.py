@@ -492,8 +492,9 @@ class ZendeskSandbox(Sandbox):
         minute = int(time.time() // 60)
         self._calls = self._calls + 1 if minute == self._minute else 1
         self._minute = minute
-        left = str(max(0, RATE_LIMIT - self._calls))
-        return json_response(value, status, {"x-rate-limit": str(RATE_LIMIT), "x-rate-limit-remaining": left, **(headers or {})})
+        left = str(max(1, RATE_LIMIT - self._calls))  # never 0: nothing is refused
+        shown = {"x-rate-limit": str(RATE_LIMIT), "x-rate-limit-remaining": left, "ratelimit-remaining": left, "ratelimit-reset": "60"}
+        return json_response(value, status, {**shown, **(headers or {})})
 
 
 def _ticket_in(request: Request) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from plugins.api import (
 from plugins.http.auth import BasicAuth, ClientCredentials, HeaderAuth
 from plugins.http.client import ApiClient, Limits, segment
 from plugins.http.errors import Answer, error_for, retry_after
+from plugins.http.rate_limit import RateLimitState
 from plugins.http.retry import RetrySchedule
 from plugins.metering import ApiCalls, _current
 from plugins.sandbox.http import HttpServer, Request, Response, json_response
@@ -125,6 +126,50 @@ async def test_a_long_retry_after_is_left_to_the_stream() -> None:
             await client.request("GET", "/tickets")
     assert raised.value.retry_after == 60.0
     assert len(tool.asked) == 1
+
+
+async def test_one_refusal_spares_the_other_calls_theirs() -> None:
+    """Sixty-four calls that hammer on through a rate limit lengthen it; a long wait is told without asking again."""
+    tool = Tool(Response(429, b"", {"retry-after": "60"}))
+    async with serving(tool) as client:
+        for _ in range(3):
+            with pytest.raises(RateLimited) as raised:
+                await client.bound(auth=BasicAuth("a", "b")).request("POST", "/tickets")
+            assert not raised.value.in_doubt
+            assert raised.value.retry_after == pytest.approx(60, abs=1)
+        assert len(tool.asked) == 1
+
+
+async def test_a_short_wait_is_waited_within_the_call() -> None:
+    """It costs no attempt."""
+    tool = Tool(Response(429, b"", {"retry-after": "0.05"}), json_response({"ok": 1}))
+    async with serving(tool) as client:
+        with pytest.raises(RateLimited):
+            await client.request("POST", "/tickets")
+        assert await client.request("POST", "/tickets") == {"ok": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "wait"),
+    [
+        (200, {}, 0),
+        (200, {"ratelimit-remaining": "3", "ratelimit-reset": "9"}, 0),
+        (200, {"ratelimit-remaining": "0", "ratelimit-reset": "9"}, 9),
+        (200, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1772444435"}, 30),
+        (200, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "2026-03-02T09:41:05Z"}, 60),
+        (200, {"x-rate-limit-remaining": "0"}, 0),
+        (200, {"x-rate-limit-remaining": "0", "ratelimit-reset": "never"}, 0),
+        (429, {"retry-after": "7"}, 7),
+        (429, {"retry-after": "9999"}, 300),
+        (429, {}, 0),
+    ],
+)
+def test_rate_limits_are_learnt_from_every_usual_header(status: int, headers: dict[str, str], wait: float) -> None:
+    """Each tool spells them its own way; a wrong one must not stop us for long."""
+    state = RateLimitState()
+    state.learn(Answer(method="GET", path="/", status=status, headers=headers, body=b""), now=100.0, wall=1_772_444_405.0)
+    assert state.wait(100.0) == pytest.approx(wait)
+    assert state.wait(100.0 + wait) == 0
 
 
 async def test_a_connection_reset_after_a_write_is_in_doubt() -> None:

@@ -23,6 +23,7 @@ Row = tuple[Any, ...]
 
 DAY_US = 86_400_000_000
 MINUTE_US = 60_000_000
+MINUTES_A_DAY = 1440
 MAX_TIME = 4_102_444_800_000_000
 """2100-01-01: a later time is a broken clock, and would be kept for ever."""
 MAX_LATENCY_US = 1 << 36
@@ -313,42 +314,45 @@ def fold(rows: Rows, calls: Iterable[Row], events: Iterable[Row]) -> dict[Table,
 
     `rows` gives the facts' series; folding two halves and merging them is the same as folding the whole.
     """
-    usage: dict[tuple[int, int], list[int]] = {}
+    by_minute: dict[tuple[int, int], list[int]] = {}
     latency: dict[tuple[int, int, int], int] = {}
-    minutes: dict[tuple[int, str, str], list[int]] = {}
-    routed: dict[tuple[int, int], int] = {}
-    where = {i: (s[1], s[2], 0 if s[7] == CallOutcome.OK else 1) for i, s in rows.series.items()}
-    source = {i: (s[1], s[2]) for i, s in rows.routing.items()}
-
     for _, _, series, started_at, latency_us, _, api_calls, cost, replayed, _, _ in calls:
         if replayed:
             continue
-        day = started_at // DAY_US
-        if (used := usage.get((day, series))) is None:
-            usage[day, series] = [1, api_calls, cost, latency_us, latency_us]
+        minute = started_at // MINUTE_US
+        if (sums := by_minute.get((minute, series))) is None:
+            by_minute[minute, series] = [1, api_calls, cost, latency_us, latency_us]
         else:
-            used[0] += 1
-            used[1] += api_calls
-            used[2] += cost
-            used[3] += latency_us
-            if latency_us > used[4]:
-                used[4] = latency_us
-        bucket = (day, series, bucket_of(latency_us))
+            sums[0] += 1
+            sums[1] += api_calls
+            sums[2] += cost
+            sums[3] += latency_us
+            if latency_us > sums[4]:
+                sums[4] = latency_us
+        bucket = (minute // MINUTES_A_DAY, series, bucket_of(latency_us))
         latency[bucket] = latency.get(bucket, 0) + 1
-        tenant, tool, error = where[series]
-        counts = minutes.setdefault((started_at // MINUTE_US, tenant, tool), [0, 0, 0])
-        counts[0] += 1
-        counts[1] += error
 
+    usage: list[Row] = []
+    minutes: dict[tuple[int, str, str], list[int]] = {}
+    for (minute, series), sums in by_minute.items():
+        usage.append((day_text(minute // MINUTES_A_DAY), series, *sums))
+        _, tenant, tool, _, _, _, _, outcome, _ = rows.series[series]
+        counts = minutes.setdefault((minute, tenant, tool), [0, 0, 0])
+        counts[0] += sums[0]
+        counts[1] += 0 if outcome == CallOutcome.OK else sums[0]
+
+    routed: dict[tuple[int, int], int] = {}
     for received_at, _, injection, routing, _, _, processed_at, _, _ in events:
         if injection:
             continue
-        routed[received_at // DAY_US, routing] = routed.get((received_at // DAY_US, routing), 0) + 1
-        minutes.setdefault((processed_at // MINUTE_US, *source[routing]), [0, 0, 0])[2] += 1
+        day = (received_at // DAY_US, routing)
+        routed[day] = routed.get(day, 0) + 1
+        source = rows.routing[routing]
+        minutes.setdefault((processed_at // MINUTE_US, source[1], source[2]), [0, 0, 0])[2] += 1
 
     return {
-        tables.USAGE_DAILY: [(day_text(day), series, *sums) for (day, series), sums in usage.items()],
-        tables.LATENCY_DAILY: [(day_text(day), series, bucket, n) for (day, series, bucket), n in latency.items()],
+        tables.USAGE_DAILY: merge(tables.USAGE_DAILY, usage),
+        tables.LATENCY_DAILY: sorted((day_text(day), series, bucket, n) for (day, series, bucket), n in latency.items()),
         tables.THROUGHPUT_MINUTE: [(minute_text(minute), *tool, *sums) for (minute, *tool), sums in minutes.items()],
         tables.ROUTING_DAILY: [(day_text(day), routing, n) for (day, routing), n in routed.items()],
     }

@@ -7,6 +7,7 @@ that lag tools tell the truth. The store blocks, so it works on a thread of its 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,7 @@ class MaterializeStage(Stage):
         await publish_schemas(self._producer, self._codec)
         await self._schemas.start()
         self._retention = asyncio.create_task(self._forget_old_facts(), name="retention")
+        gc.freeze()  # what is loaded by now stays for good; the collector need not walk through it for every few batches
 
     async def stop(self) -> None:
         if self._retention is not None:

@@ -193,9 +193,16 @@ def test_the_id_the_api_wants_comes_before_the_one_people_see() -> None:
 
 def test_a_template_broken_by_a_quotation_mark_says_what_to_do() -> None:
     """The plainest mistake: a variable with quotes in it, inside quotes."""
-    with pytest.raises(NotADelivery, match="quotes"):
+    with pytest.raises(NotADelivery, match="escaped"):
         read(fixture("broken_template.txt"))
     assert READER.ticket_id_of(fixture("broken_template.txt")) is None
+
+
+def test_a_template_with_bare_line_breaks_is_read() -> None:
+    """Variables bring their line breaks along; that alone is no reason to lose a ticket."""
+    body = b'{"id": "7", "description": "first\nsecond\tthird", "event": "created"}'
+    assert read(body).description == "first\nsecond\tthird"
+    assert READER.ticket_id_of(body) == "7"
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)

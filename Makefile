@@ -46,19 +46,24 @@ clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Written last, so that an interrupted build is built again.
+# Written last, so that an interrupted build is taken up again. An environment that works is kept and brought up to date.
+USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
 $(READY): requirements.lock pyproject.toml
 	@set -e; \
-	for python in python3 python3.14 python3.13 python3.12 python3.11; do \
-		$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && break; \
-		python=; \
-	done; \
-	if [ -z "$$python" ]; then \
-		echo "error: no Python 3.11 to 3.14 with venv found (python3 is $$(python3 --version 2>&1 || echo absent));" >&2; \
-		echo "install one, on Debian with its -venv package, and run make again" >&2; exit 1; \
-	fi; \
-	echo "building $(VENV) with $$($$python --version); once, about a minute" >&2; \
-	$$python -m venv --clear $(VENV); \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	if ! { $(BIN)/python -c '$(USABLE)' && $(BIN)/python -m pip --version; } >/dev/null 2>&1; then \
+		for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+			$$python -c '$(USABLE)' 2>/dev/null && break; \
+			python=; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "error: no Python 3.11 to 3.14 with venv found (python3 is $$(python3 --version 2>&1 || echo absent));" >&2; \
+			echo "install one, on Debian with its -venv package, and run make again" >&2; exit 1; \
+		fi; \
+		echo "building $(VENV) with $$($$python --version); once, about a minute" >&2; \
+		$$python -m venv --clear $(VENV); \
+	fi
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@

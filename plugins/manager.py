@@ -59,9 +59,13 @@ class Generation:
         self.idle.set()
         self._client: ApiClient | None = None
         self._limits = _limits(binding.settings)
-        self.plugin = kind(
-            PluginContext(tenant=binding.tenant, tool=binding.tool, settings=binding.settings, secrets=secrets, http=self._http)
-        )
+        context = PluginContext(tenant=binding.tenant, tool=binding.tool, settings=binding.settings, secrets=secrets, http=self._http)
+        try:
+            self.plugin = kind(context)
+        except PluginConfigError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a slip over odd settings is the same to the caller: this tool cannot work
+            raise PluginConfigError(f"the {binding.tool_type} plugin cannot take these settings ({type(exc).__name__})") from exc
 
     def _http(self) -> ApiClient:
         if self._client is None:
@@ -77,10 +81,12 @@ class Generation:
             self.state = "zombie"
             log.warning("%s/%s version %d: %d calls have not ended", *self.name, self.binding.version, self.inflight)
             await self.idle.wait()
-        await self.plugin.aclose()
-        if self._client is not None:
-            await self._client.aclose()
-        self.state = "closed"
+        try:
+            await self.plugin.aclose()
+        finally:
+            if self._client is not None:
+                await self._client.aclose()
+            self.state = "closed"
 
     @property
     def name(self) -> tuple[str, str]:

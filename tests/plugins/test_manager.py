@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +154,19 @@ async def test_a_timeout_that_is_no_number_is_a_settings_error() -> None:
         a_manager(timeout="long").peek("acme", "desk", 1)
 
 
+async def test_a_plugin_that_trips_over_its_settings_is_a_settings_error() -> None:
+    """A KeyError out of one tenant's tool must not look like a fault of the stream."""
+
+    class Clumsy(Desk):
+        def __init__(self, context: Any) -> None:
+            raise KeyError("project")
+
+    registry = Registry()
+    registry.get = lambda tool_type: Clumsy  # type: ignore[method-assign]  # this test's plugin
+    with pytest.raises(PluginConfigError, match="KeyError"):
+        a_manager(registry).peek("acme", "desk", 1)
+
+
 async def test_a_warm_peek_is_quick() -> None:
     """Route and the door peek for every record: a lookup, no more. The bound is wide, for a busy machine."""
     manager = a_manager()
@@ -179,6 +193,36 @@ def test_manifests_are_read_without_importing_a_plugin() -> None:
     assert registry.sandbox("zendesk").__name__ == "ZendeskSandbox"
     with pytest.raises(PluginConfigError):
         registry.get("nothing")
+
+
+def a_distribution(folder: Path, name: str, tool_type: str, *, manifest: bool = True) -> None:
+    """A plugin as pip would have installed it; importing it would fail the test."""
+    package = folder / f"itsm_{name}"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    if manifest:
+        text = f"[plugin]\nname='{name}'\ntool_type='{tool_type}'\nversion='2.1'\nentry='itsm_{name}:P'\nsummary='x'\n"
+        (package / "plugin.toml").write_text(text)
+    info = folder / f"itsm_{name}-2.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: itsm-{name}\nVersion: 2.1\n")
+    (info / "entry_points.txt").write_text(f"[ai_agents.plugins]\n{tool_type} = itsm_{name}:P\n")
+
+
+def test_another_distributions_plugin_is_found_unimported_and_cannot_replace_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may add a tool; nobody may quietly take over an existing one, and a broken one stops no other."""
+    a_distribution(tmp_path, "acme", "acme_desk")
+    a_distribution(tmp_path, "fake", "zendesk")
+    a_distribution(tmp_path, "bare", "bare_desk", manifest=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = PluginRegistry.discover()
+    assert registry.manifest("acme_desk").version == "2.1"
+    assert registry.manifest("zendesk").entry == "plugins.zendesk.plugin:ZendeskPlugin"
+    assert len(registry.faults) == 2
+    assert any("itsm_fake" in fault for fault in registry.faults)
+    assert any("no plugin.toml in the package itsm_bare" in fault for fault in registry.faults)
+    with pytest.raises(PluginConfigError, match="cannot be imported: RuntimeError"):
+        registry.get("acme_desk")
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,23 @@ async def test_a_hung_tool_ends_the_call_in_time_and_in_doubt() -> None:
         assert raised.value.in_doubt
 
 
+async def test_a_cancelled_call_leaves_the_others_and_the_pool_whole() -> None:
+    """At a rebalance calls are cancelled one by one; the rest go on over the same pool."""
+    tool = Tool(json_response({"ok": 1}))
+    tool.hold = asyncio.Event()
+    async with serving(tool, limits=Limits(max_connections=2)) as client:
+        calls = [asyncio.create_task(client.request("POST", f"/{number}")) for number in range(2)]
+        while len(tool.asked) < 2:
+            await asyncio.sleep(0)
+        calls[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        third = asyncio.create_task(client.request("POST", "/3"))
+        tool.hold.set()
+        assert await calls[1] == {"ok": 1}
+        assert await third == {"ok": 1}
+
+
 async def test_an_answer_is_bounded_also_when_it_is_compressed() -> None:
     """A few kilobytes of gzip hold a gigabyte."""
     bomb = gzip.compress(b"0" * 5_000_000)

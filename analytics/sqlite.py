@@ -79,13 +79,13 @@ def _merge(table: Table) -> str:
     return f"INSERT INTO {table.name} VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {updates}"  # noqa: S608 - our names
 
 
-def _origin_of(table: Table) -> str:
-    return f"SELECT part, off FROM {table.name} WHERE {' AND '.join(f'{c.name} = ?' for c in table.key_columns)}"  # noqa: S608 - our names
+def _is_known(table: Table) -> str:
+    return f"SELECT 1 FROM {table.name} WHERE {' AND '.join(f'{c.name} = ?' for c in table.key_columns)}"  # noqa: S608 - our names
 
 
 _INSERT = {t: _insert(t) for t in (tables.SERIES, tables.ROUTING_SERIES, *tables.FACTS)}
 _MERGE = {t: _merge(t) for t in tables.ROLLUPS}
-_ORIGIN = {t: _origin_of(t) for t in (tables.CALL_FACT, tables.EVENT_FACT, tables.DEAD_LETTER)}
+_KNOWN = {t: _is_known(t) for t in tables.FACTS}
 _MOVE = "UPDATE stream_position SET next_offset = ? WHERE topic = ? AND part = ? AND next_offset = ?"
 _COUNT = """
 UPDATE stream_position SET last_received_at = max(last_received_at, ?), records = records + ?, duplicates = duplicates + ?,
@@ -253,16 +253,21 @@ class SqliteStore:
             at = table.names.index(_TIME_COLUMN[table])
             timely = [row for row in rows if row[at] >= horizon]
             late, rows = len(rows) - len(timely), timely
+        self._db.execute("SAVEPOINT facts")
         before = self._db.total_changes
         self._db.executemany(_INSERT[table], rows)
-        added = self._db.total_changes - before
-        if added == len(rows):
-            return rows, late
-        if table not in _ORIGIN:
-            return rows[:added], late  # only their number is used
-        # Some were there, or twice in this batch: new are those whose stored row came from the very record that brings them.
-        key, where = table.key, _ORIGIN[table]
-        return [row for row in rows if self._db.execute(where, row[:key]).fetchone() == row[-2:]], late
+        if self._db.total_changes - before != len(rows):
+            # Some were there, or are twice in this batch: undone, and inserted again without them.
+            self._db.execute("ROLLBACK TO facts")
+            known, new = _KNOWN[table], {}
+            for row in rows:
+                key = row[: table.key]
+                if key not in new and self._db.execute(known, key).fetchone() is None:
+                    new[key] = row
+            rows = list(new.values())
+            self._db.executemany(_INSERT[table], rows)
+        self._db.execute("RELEASE facts")
+        return rows, late
 
     def _count_seen(self, batch: Prepared) -> None:
         source = (batch.topic, batch.partition)

@@ -165,6 +165,21 @@ class StoreContract:
         give(store, SEEN, a_seen(0, ["routed"]))
         assert [row[2] for row in store.rows(tables.SEEN_MINUTE)] == [3]
 
+    def test_a_rebuild_after_retention_changes_no_rollup(self, store: AnalyticsStore) -> None:
+        """Facts before the horizon are gone, so they are refused; later ones are known. Either way nothing counts again."""
+        records = a_log(seed=5, length=200)[PROCESSED, 0]
+        whole = prepare(PROCESSED, 0, records, records[-1][0] + 1)
+        store.apply(whole)
+        rollups = {table: store.rows(table) for table in tables.ROLLUPS}
+        store.keep_from(NOON + DAY_US)
+        facts = store.rows(tables.CALL_FACT)
+        assert 0 < len(facts) < len(whole.rows.calls)
+        store.restart(PROCESSED, 0, 0)
+        applied = store.apply(whole)
+        assert applied.late + applied.duplicates == applied.records
+        assert {table: store.rows(table) for table in tables.ROLLUPS} == rollups
+        assert store.rows(tables.CALL_FACT) == facts
+
     def test_any_batching_of_a_log_gives_the_same_tables(self, store: AnalyticsStore) -> None:
         """Batches are whatever Kafka hands out; the tables must only depend on the records."""
         log = a_log(seed=7, length=300)

@@ -64,7 +64,7 @@ class Generation:
             self.plugin = kind(context)
         except PluginConfigError:
             raise
-        except Exception as exc:  # noqa: BLE001 - a slip over odd settings is the same to the caller: this tool cannot work
+        except Exception as exc:  # a slip over odd settings is the same to the caller: this tool cannot work
             raise PluginConfigError(f"the {binding.tool_type} plugin cannot take these settings ({type(exc).__name__})") from exc
 
     def _http(self) -> ApiClient:

@@ -92,7 +92,7 @@ def _load(entry: str) -> type:
     module, _, name = entry.partition(":")
     try:
         kind = getattr(importlib.import_module(module), name)
-    except Exception as exc:  # noqa: BLE001 - foreign code may raise anything; one broken plugin must not stop the others' events
+    except Exception as exc:  # foreign code may raise anything; one broken plugin must not stop the others' events
         raise PluginConfigError(f"{entry} cannot be imported: {type(exc).__name__}: {exc}") from exc
     if not isinstance(kind, type):
         raise PluginConfigError(f"{entry} is no class")

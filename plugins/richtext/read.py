@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from html.parser import HTMLParser
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plugins.richtext.model import (
     MAX_CHARACTERS,
@@ -26,6 +27,9 @@ from plugins.richtext.model import (
     trimmed,
 )
 
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+
 
 def from_plain(text: str) -> Document:
     """Blank lines part paragraphs; single newlines are line breaks."""
@@ -35,12 +39,16 @@ def from_plain(text: str) -> Document:
 
 def from_markdown(text: str) -> Document:
     """CommonMark with strikethrough; raw HTML in it is text."""
+    return Document(_markdown_blocks(iter(_markdown_parser().parse(text[:MAX_CHARACTERS]))))
+
+
+@cache
+def _markdown_parser() -> MarkdownIt:
+    """Made once, on first use: making one costs more than reading a note."""
     from markdown_it import MarkdownIt
 
-    parser = (
-        MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_DEPTH}).enable("strikethrough").disable(["html_block", "html_inline"])
-    )
-    return Document(_markdown_blocks(iter(parser.parse(text[:MAX_CHARACTERS]))))
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_DEPTH})
+    return parser.enable("strikethrough").disable(["html_block", "html_inline"])
 
 
 def _markdown_blocks(tokens: Iterator[Any], end: str = "") -> tuple[Block, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email import message_from_bytes
 from email.policy import HTTP
 from typing import Any, ClassVar, Final
@@ -119,9 +119,8 @@ class ServiceDeskPlusSandbox(Sandbox):
             return exc.response
         if info.get("sort_order", "desc") == "desc":
             found.reverse()
-        names = info.get("fields_required") or SHORT_ROW
-        rows = [{name: self._shown(r).get(name) for name in {"id": 1, **dict.fromkeys(names)}} for r in found]
-        return _page("requests", rows, info)
+        names = {"id", *(info.get("fields_required") or SHORT_ROW)}
+        return _page("requests", found, info, lambda r: {name: value for name, value in self._shown(r).items() if name in names})
 
     @route("GET", "/api/v3/requests/{id}")
     def read(self, request: Request) -> Response:
@@ -137,8 +136,8 @@ class ServiceDeskPlusSandbox(Sandbox):
             info = _input(request.query.get("input_data"), "list_info") if "input_data" in request.query else {}
         except Refused as exc:
             return exc.response
-        seen = [self._note(found, note) for note in found["notes"] if self.indexed(note["at"])]
-        return _page("notes", [{k: v for k, v in note.items() if k != "description"} for note in seen], info)
+        seen = [note for note in found["notes"] if self.indexed(note["at"])]
+        return _page("notes", seen, info, lambda note: {k: v for k, v in self._note(found, note).items() if k != "description"})
 
     @route("GET", "/api/v3/requests/{id}/notes/{note_id}")
     def read_note(self, request: Request) -> Response:
@@ -405,13 +404,13 @@ def _time(micros: int | None) -> Json | None:
     return {"display_value": shown, "value": str(micros // 1000)}
 
 
-def _page(name: str, rows: list[Json], info: Json) -> Response:
-    """One page; its status is a list, as lists' are."""
+def _page(name: str, rows: list[Json], info: Json, shown: Callable[[Json], Json]) -> Response:
+    """One page of the rows; its status is a list, as lists' are."""
     try:
         start, size = max(int(info.get("start_index", 1)), 1), min(max(int(info.get("row_count", 10)), 1), 100)
     except (TypeError, ValueError):
         return _failed(4001, "Invalid Input", "list_info", 400)
-    page = rows[start - 1 : start - 1 + size]
+    page = [shown(row) for row in rows[start - 1 : start - 1 + size]]
     told = {"has_more_rows": start - 1 + size < len(rows), "start_index": start, "row_count": len(page)}
     return json_response({name: page, "list_info": told, "response_status": [{"status_code": 2000, "status": "success"}]})
 

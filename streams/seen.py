@@ -83,10 +83,8 @@ class Flight:
 
 @dataclass(slots=True)
 class _Lane:
-    """One partition of this process. `expected` is the next offset of the seen topic if nobody else writes there."""
+    """One partition of this process."""
 
-    expected: int
-    position: int
     decided_upto: int
     marks: dict[bytes, Mark] = field(default_factory=dict)
     flights: deque[Flight] = field(default_factory=deque)
@@ -151,7 +149,7 @@ class SeenCache:
         ready = {partition: flights for partition, lane in self._lanes.items() if (flights := _acknowledged(lane))}
         if not ready:
             return
-        updates = {partition: self._update(self._lanes[partition], flights) for partition, flights in ready.items()}
+        updates = {partition: self._update(flights) for partition, flights in ready.items()}
         horizon = {partition: max(f.received_max for f in flights) - self._horizon_us for partition, flights in ready.items()}
         try:
             self._table.write(updates, horizon)
@@ -165,7 +163,6 @@ class SeenCache:
         self._full_said = False
         for partition, flights in ready.items():
             lane = self._lanes[partition]
-            lane.expected, lane.position = flights[-1].seen_offset + 1, updates[partition][2]
             for flight in flights:
                 lane.flights.popleft()
                 self._held -= len(flight.marks) + 1
@@ -173,18 +170,14 @@ class SeenCache:
                     if lane.marks.get(key) is mark:
                         del lane.marks[key]
 
-    def _update(self, lane: _Lane, flights: Sequence[Flight]) -> tuple[dict[int, int], list[BatchRow], int]:
-        """What `flights` change in the table. Where somebody else's record lies between, the position stays before it, and the
-        next assignment reads on from there."""
+    def _update(self, flights: Sequence[Flight]) -> tuple[dict[int, int], list[BatchRow], int]:
+        """What `flights` change in the table. Somebody else's records between them (of a worker that has not yet heard that the
+        partition is not its own any more) speak of offsets that are decided here too, and are passed over."""
         rows: dict[int, int] = {}
-        position, expected = lane.position, lane.expected
         for flight in flights:
             rows.update(dict.fromkeys(_heads(flight.marks), flight.seen_offset))
-            if position == expected == flight.seen_offset:
-                position = flight.seen_offset + 1
-            expected = flight.seen_offset + 1
         batches = [BatchRow(f.seen_offset, f.first_offset, f.next_offset, f.received_max, f.value) for f in flights]
-        return rows, batches, position
+        return rows, batches, flights[-1].seen_offset + 1
 
     # --- partitions ------------------------------------------------------------------------------------------------------
 
@@ -214,7 +207,7 @@ class SeenCache:
                 pending, rows = [], 0
         self._apply(partition, pending, end)
         upto = self._table.decided_upto(partition)
-        self._lanes[partition] = _Lane(expected=end, position=end, decided_upto=upto)
+        self._lanes[partition] = _Lane(upto)
         return CaughtUp(records + len(pending), rebuilt, upto)
 
     def forget(self, partition: int) -> None:

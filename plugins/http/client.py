@@ -214,7 +214,7 @@ class ApiClient:
             raise FatalApiError(f"{method} {path[:100]}: not an address; check base_url") from None
         for _ in range(MAX_REDIRECTS + 1):
             request = httpx.Request(method, url, headers=headers, content=content, data=data, extensions=self._pool.timeouts)
-            at_home = _same_host(url, home)
+            at_home = url is home or _same_host(url, home)
             answer = await self._send(request, self._auth if at_home else None, path)
             if at_home:
                 self._pool.rate_limit.learn(answer, time.monotonic(), time.time())

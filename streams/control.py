@@ -24,9 +24,14 @@ log = logging.getLogger(__name__)
 OnEvent = Callable[[str, int, int, "bytes | None", Event], None]
 POLL_MS = 500
 MAX_RECORDS = 2000
+MAX_HELD = 10_000
 METADATA_SECONDS = 10.0
 ASSIGNMENT_POLL_SECONDS = 0.02
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0)
+
+
+class ListenerError(RuntimeError):
+    """The listener raised; what it raised is the cause. The text is the record's place."""
 
 
 class ControlReader:
@@ -34,7 +39,7 @@ class ControlReader:
 
     Records of schemas.v1 also teach the codec, and a record met before its schema is held and retried when schemas arrive: the
     topics are read side by side. What can never be decoded is counted in `undecodable` and logged, never fatal. A broker that is
-    away is waited for; `on_event` must not raise, an exception of its ends the reader and is raised by `caught_up`.
+    away is waited for. `on_event` must not raise: that ends the reader, logged as critical, shown by `failed` and raised by `caught_up`.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class ControlReader:
         """Begins to read; returns at once, also when no broker answers yet."""
         if self._task is None:
             self._task = asyncio.create_task(self._follow(), name=f"control {self._named}")
+            self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Ends reading. Idempotent."""
@@ -69,6 +75,15 @@ class ControlReader:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            log.critical("%s: nothing is followed any more", self._named, exc_info=exc)
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error of the listener has ended the reading; the process should not go on."""
+        return self._task is not None and self._task.done()
 
     @property
     def held(self) -> int:
@@ -179,6 +194,9 @@ class ControlReader:
         try:
             event = self._codec.decode(record.value)
         except UnknownFingerprint as exc:
+            if len(self._held) >= MAX_HELD:
+                self._undecodable(record, exc)
+                return
             log.warning("%s offset %d waits: %s", record.topic, record.offset, exc)
             self._held.append(record)
             return
@@ -187,7 +205,10 @@ class ControlReader:
             return
         if isinstance(event, SchemaPublished):
             self._learn(record, event)
-        self._on_event(record.topic, record.partition, record.offset, record.key, event)
+        try:
+            self._on_event(record.topic, record.partition, record.offset, record.key, event)
+        except Exception as exc:  # whatever it is, it is not the broker's, and must not be taken for it
+            raise ListenerError(f"{record.topic}[{record.partition}] offset {record.offset}") from exc
 
     def _learn(self, record: Any, event: SchemaPublished) -> None:
         try:

@@ -17,6 +17,7 @@ from schemas.codec import Codec, Undecodable
 from schemas.events import ProcessOutcome, TicketProcessed
 from schemas.ids import ticket_key
 from streams.doubt import PartitionDoubts
+from streams.security import client_options
 from streams.topics import MAX_RECORD_BYTES, PROCESSED
 
 KEPT = 50_000
@@ -78,7 +79,7 @@ async def catch_up(
         bootstrap_servers=brokers,
         enable_auto_commit=False,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
-        **(security or {}),
+        **client_options(security or {}),
     )
     await consumer.start()
     try:

@@ -7,16 +7,21 @@ a search to be believable) keeps its ticket but lets others call. Places are lim
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum, auto
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from streams.clock import Clock
 from streams.effects import Turn, Withdrawn
 
 IN_FLIGHT = 64
 PER_LANE = 16
+OVERDUE_SECONDS = 30.0
+"""How long a begun job may take from one step to its next, waiting apart: longer than any call, and than the broker's ack."""
 T = TypeVar("T")
 
 
@@ -135,6 +140,10 @@ class KeyedSchedule(Generic[T]):
             job.state = State.FINISHED
         return out
 
+    def has(self, partition: int) -> bool:
+        """Whether a job of the partition is unfinished."""
+        return any(number == partition for number, _ in self._keys)
+
     def _want(self, job: Job[T], *, first: bool = False) -> None:
         job.state = State.READY
         lane = self._lanes.setdefault(job.lane, _Lane())
@@ -172,31 +181,38 @@ class KeyedSchedule(Generic[T]):
 class _Turn(Turn):
     """One job's turn, as effects see it."""
 
-    __slots__ = ("job", "placed", "runner", "stopping")
+    __slots__ = ("_placed", "_runner", "_stopping", "job", "overdue_at")
 
-    def __init__(self, runner: KeyedRunner[T], job: Job[T], stopping: asyncio.Event) -> None:
-        self.runner = runner
+    def __init__(self, runner: KeyedRunner[Any], job: Job[Any], stopping: asyncio.Event) -> None:
         self.job = job
-        self.stopping = stopping
-        self.placed = asyncio.Event()
+        self.overdue_at = time.monotonic() + OVERDUE_SECONDS
+        self._runner = runner
+        self._stopping = stopping
+        self._placed = asyncio.Event()
 
     def check(self) -> None:
-        if self.stopping.is_set():
+        if self._stopping.is_set() or not self._runner.may_call():
             raise Withdrawn
+        self.overdue_at = time.monotonic() + OVERDUE_SECONDS
 
     async def wait(self, seconds: float) -> None:
         self.check()
-        schedule = self.runner.schedule
+        self.overdue_at = math.inf
+        schedule = self._runner.schedule
         schedule.pause(self.job)
-        self.runner.begin_ready()
-        await self._unless_stopping(self.runner.clock.sleep(seconds))
-        self.placed.clear()
+        self._runner.begin_ready()
+        await self._unless_stopping(self._runner.clock.sleep(seconds))
+        self._placed.clear()
         schedule.resume(self.job)
-        self.runner.begin_ready()
-        await self._unless_stopping(self.placed.wait())
+        self._runner.begin_ready()
+        await self._unless_stopping(self._placed.wait())
 
-    async def _unless_stopping(self, waiting: Awaitable[object]) -> None:
-        awaited, stop = asyncio.ensure_future(waiting), asyncio.ensure_future(self.stopping.wait())
+    def place(self) -> None:
+        """The job has its place back."""
+        self._placed.set()
+
+    async def _unless_stopping(self, waiting: Coroutine[Any, Any, object]) -> None:
+        awaited, stop = asyncio.ensure_future(waiting), asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({awaited, stop}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -209,6 +225,7 @@ class KeyedRunner(Generic[T]):
     """Runs `work(item, turn)` for each submitted item, as the schedule allows.
 
     `work` marks its item done itself. Withdrawn ends it quietly; any other exception is a fault of ours and goes to `crash`.
+    `may_call` is asked before each call: False means that this worker may have lost its partitions without knowing yet.
     """
 
     def __init__(
@@ -217,15 +234,20 @@ class KeyedRunner(Generic[T]):
         *,
         clock: Clock,
         crash: Callable[[BaseException], None],
+        may_call: Callable[[], bool] = lambda: True,
         schedule: KeyedSchedule[T] | None = None,
     ) -> None:
         self.schedule: KeyedSchedule[T] = schedule or KeyedSchedule()
         self.clock = clock
+        self.may_call = may_call
         self._work = work
         self._crash = crash
-        self._tasks: dict[asyncio.Task[None], Job[T]] = {}
-        self._turns: dict[int, _Turn] = {}
+        self._turns: dict[Job[T], tuple[_Turn, asyncio.Task[None]]] = {}
         self._stopping: dict[int, asyncio.Event] = {}
+
+    def opened(self, partition: int) -> None:
+        """The partition is ours, anew; called once nothing of its last time is left (see `drain`)."""
+        self._stopping[partition] = asyncio.Event()
 
     def submit(self, partition: int, key: bytes, lane: str, item: T) -> None:
         """Takes an item in; those of one key in their order. Items of a partition that is being given up are not taken."""
@@ -237,18 +259,13 @@ class KeyedRunner(Generic[T]):
     def begin_ready(self) -> None:
         """Starts, or wakes, what got a place."""
         for job in self.schedule.take():
-            turn = self._turns.get(id(job))
-            if turn is not None:
-                turn.placed.set()
+            if job in self._turns:
+                self._turns[job][0].place()
                 continue
-            turn = self._turns[id(job)] = _Turn(self, job, self._stop_of(job.partition))
+            turn = _Turn(self, job, self._stop_of(job.partition))
             task = asyncio.get_running_loop().create_task(self._run(job, turn))
-            self._tasks[task] = job
-            task.add_done_callback(self._over)
-
-    def opened(self, partition: int) -> None:
-        """The partition is ours, anew."""
-        self._stopping[partition] = asyncio.Event()
+            self._turns[job] = (turn, task)
+            task.add_done_callback(partial(self._over, job))
 
     async def drain(self, timeout: float, partition: int | None = None) -> None:
         """Gives up a partition (None: all): nothing begins, calls under way may end within `timeout`, then they are cancelled."""
@@ -256,14 +273,21 @@ class KeyedRunner(Generic[T]):
             if partition is None or number == partition:
                 event.set()
         self.schedule.withdraw(partition)
-        tasks = {task for task, job in self._tasks.items() if partition is None or job.partition == partition}
+        tasks = {task for job, (_, task) in self._turns.items() if partition is None or job.partition == partition}
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=timeout)
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late, timeout=1.0)
+            await asyncio.wait(late, timeout=0.5)
+
+    def is_moving(self, partition: int) -> bool:
+        """Whether the partition has work, and all that is begun goes on or waits for a time that will come; the rest waits for a place."""
+        now = time.monotonic()
+        return self.schedule.has(partition) and all(
+            turn.overdue_at > now for job, (turn, _) in self._turns.items() if job.partition == partition
+        )
 
     def _stop_of(self, partition: int) -> asyncio.Event:
         return self._stopping.setdefault(partition, asyncio.Event())
@@ -278,9 +302,8 @@ class KeyedRunner(Generic[T]):
                 event.set()
             self._crash(exc)
 
-    def _over(self, task: asyncio.Task[None]) -> None:
-        job = self._tasks.pop(task)
-        del self._turns[id(job)]
+    def _over(self, job: Job[T], _: asyncio.Task[None]) -> None:
+        del self._turns[job]
         if self._stop_of(job.partition).is_set():
             self.schedule.withdraw(job.partition)
         self.schedule.finish(job)

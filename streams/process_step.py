@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from plugins.api import Delivery, NotADelivery, PluginConfigError, TicketingToolPlugin, TicketMetadata
 from plugins.manager import UnknownTool
 from plugins.metering import Price, free
@@ -34,10 +36,8 @@ from streams.clock import Clock
 from streams.doubt import PartitionDoubts
 from streams.effects import Effects, Links, StepFailed, Turn, Work
 from streams.finished import FinishedEvents
-from streams.producer import Outgoing
-from streams.topics import DEAD_LETTER, LINKS, MAX_RECORD_BYTES, PROCESSED, ROUTED
-
-_ROOM_FOR_THE_REST = 64 << 10
+from streams.producer import Outgoing, RecordRefused
+from streams.topics import DEAD_LETTER, LINKS, PROCESSED, ROUTED
 
 
 class Sender(Protocol):
@@ -305,6 +305,11 @@ async def _set_aside(
 
 
 async def _send_dead_letter(letter: ProcessingFailed, ctx: ProcessContext) -> None:
-    if letter.original_size > MAX_RECORD_BYTES - _ROOM_FOR_THE_REST:  # its origin points at it
-        letter = ProcessingFailed(**{f: getattr(letter, f) for f in letter.__struct_fields__ if f != "original"})
-    await ctx.producer.send([Outgoing(DEAD_LETTER.name, letter.origin_partition, letter.origin_key, ctx.codec.encode(letter))])
+    try:
+        await ctx.producer.send([_outgoing(letter, ctx)])
+    except RecordRefused:  # its origin points at it
+        await ctx.producer.send([_outgoing(msgspec.structs.replace(letter, original=None), ctx)])
+
+
+def _outgoing(letter: ProcessingFailed, ctx: ProcessContext) -> Outgoing:
+    return Outgoing(DEAD_LETTER.name, letter.origin_partition, letter.origin_key, ctx.codec.encode(letter))

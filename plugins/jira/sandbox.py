@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
 from base64 import b64encode
 from collections.abc import Mapping
@@ -22,6 +21,9 @@ from plugins.jira.sandbox_issue import (
     check_adf,
     checked,
     checked_properties,
+    clauses_of,
+    fits,
+    in_jira_words,
     in_rest_form,
     in_webhook_form,
     named,
@@ -46,13 +48,6 @@ NOBODY = Actor("", False, "anonymous")
 PROPERTY = "ai-agents"
 API = "/rest/api/3"
 PAGE = 50
-_CLAUSE = re.compile(r'(labels|project|key|id)\s*=\s*"?((?:[^"\\]|\\.)*?)"?', re.IGNORECASE)
-
-PERSON_WORDS: Mapping[str, Mapping[str, str]] = {
-    "priority": {"urgent": "Highest", "high": "High", "medium": "Medium", "low": "Low"},
-    "type": {"incident": "Incident", "request": "Service request", "problem": "Problem", "change": "Change"},
-    "status": {"new": "Open", "open": "In progress", "pending": "Pending", "resolved": "Resolved", "closed": "Closed"},
-}
 
 
 class JiraSandbox(Sandbox):
@@ -148,20 +143,15 @@ class JiraSandbox(Sandbox):
     @route("GET", "/rest/api/3/search/jql")
     def search(self, request: Request) -> Response:
         query = request.query
-        clauses, _, _ = re.sub(r"(?i)\border\s+by\b", "\0", query.get("jql", "")).partition("\0")
-        if not clauses.strip():
-            return json_response(_errors("Unbounded JQL queries are not allowed here. Please add a search restriction to your query."), 400)
-        wanted: list[tuple[str, str]] = []
-        for part in re.split(r"(?i)\s+and\s+", clauses.strip()):
-            clause = _CLAUSE.fullmatch(part.strip())
-            if clause is None:
-                return json_response(_errors("Error in the JQL Query."), 400)
-            wanted.append((clause[1].lower(), re.sub(r"\\(.)", r"\1", clause[2])))
+        try:
+            wanted = clauses_of(query.get("jql", ""))
+        except Refused as exc:
+            return json_response(exc.body, 400)
         try:
             start, size = int(query.get("nextPageToken") or "0", 16), min(max(int(query.get("maxResults", PAGE)), 1), 100)
         except ValueError:
             return json_response(_errors("The page token or size is invalid."), 400)
-        found = [i for i in self._issues.values() if request.actor is not NOBODY and self.indexed(i["labelled"]) and _fits(i, wanted)]
+        found = [i for i in self._issues.values() if request.actor is not NOBODY and self.indexed(i["labelled"]) and fits(i, wanted)]
         page = [in_rest_form(issue, self.base_url, query.get("fields", "id")) for issue in found[start : start + size]]
         answer: Json = {"issues": page, "isLast": start + size >= len(found)}
         if not answer["isLast"]:
@@ -280,7 +270,7 @@ class JiraSandbox(Sandbox):
     # people ----------------------------------------------------------------------------------------------------------
     def person_creates(self, fields: Mapping[str, Any], request: Request) -> str:
         request.actor = PERSON
-        values = {"project": {"key": "OPS"}, "issuetype": {"name": "Incident"}, "summary": "(no subject)", **_in_jira_words(fields)}
+        values = {"project": {"key": "OPS"}, "issuetype": {"name": "Incident"}, "summary": "(no subject)", **in_jira_words(fields)}
         status = values.pop("status", "Open")
         issue = self._create(checked(values, creating=True), {}, request, status)
         return str(issue["id"])
@@ -289,7 +279,7 @@ class JiraSandbox(Sandbox):
         request.actor, issue = PERSON, self._issue(ticket_id)
         if issue is None:
             return False
-        values = _in_jira_words(fields)
+        values = in_jira_words(fields)
         status = values.pop("status", None)
         if values:
             self._change(issue, checked(values, creating=False), {}, request)
@@ -415,12 +405,6 @@ def _errors(message: str) -> Json:
     return {"errorMessages": [message], "errors": {}}
 
 
-def _fits(issue: Json, wanted: list[tuple[str, str]]) -> bool:
-    fields = issue["fields"]
-    values = {"labels": fields["labels"], "project": [fields["project"]["key"]], "key": [issue["key"]], "id": [issue["id"]]}
-    return all(value in values[name] for name, value in wanted)
-
-
 def _external_id(issue: Json) -> str | None:
     return next((label for label in issue["fields"]["labels"] if label.startswith("aia-")), None)
 
@@ -431,21 +415,3 @@ def _event_in(properties: Json) -> str | None:
     if not isinstance(value, dict):
         return None
     return "/".join(str(value[name]) for name in ("event_id", "part") if name in value)
-
-
-def _in_jira_words(fields: Mapping[str, Any]) -> Json:
-    """A person's canonical words in this Jira's; `status` stays a plain name."""
-    values: Json = {}
-    if "subject" in fields:
-        values["summary"] = " ".join(str(fields["subject"]).split())[:255]
-    if "description" in fields:
-        values["description"] = to_adf(from_markdown(str(fields["description"])))
-    if "tags" in fields:
-        values["labels"] = ["_".join(str(tag).split()) for tag in fields["tags"]]
-    for name, field in (("priority", "priority"), ("type", "issuetype")):
-        word = PERSON_WORDS[name].get(str(fields.get(name)))
-        if word is not None:
-            values[field] = {"name": word}
-    if "status" in fields:
-        values["status"] = PERSON_WORDS["status"].get(str(fields["status"]), "Open")
-    return values

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from plugins.richtext import from_adf, to_wiki
+from plugins.richtext import from_adf, from_markdown, to_adf, to_wiki
 
 Json = dict[str, Any]
 
@@ -35,6 +35,12 @@ WORKFLOW: Final[Mapping[str, tuple[str, ...]]] = {
 """Where each status leads; a closed issue is reopened before anything else."""
 
 MAX_COMMENT: Final = 32_767
+PERSON_WORDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "priority": {"urgent": "Highest", "high": "High", "medium": "Medium", "low": "Low"},
+    "type": {"incident": "Incident", "request": "Service request", "problem": "Problem", "change": "Change"},
+    "status": {"new": "Open", "open": "In progress", "pending": "Pending", "resolved": "Resolved", "closed": "Closed"},
+}
+_CLAUSE = re.compile(r'(labels|project|key|id)\s*=\s*"?((?:[^"\\]|\\.)*?)"?', re.IGNORECASE)
 _CUSTOM = re.compile(r"customfield_\d+")
 
 
@@ -201,3 +207,42 @@ def in_webhook_form(issue: Json, base_url: str, *, short: bool = False) -> Json:
 
 def _dated(issue: Json) -> Json:
     return {**issue["fields"], "created": stamp(issue["created"]), "updated": stamp(issue["updated"])}
+
+
+def clauses_of(jql: str) -> list[tuple[str, str]]:
+    """(field, value) of a query's clauses, which all must hold; raises Refused for an unbounded query, and for one not known here."""
+    clauses = re.split(r"(?i)\border\s+by\b", jql)[0].strip()
+    if not clauses:
+        raise Refused("Unbounded JQL queries are not allowed here. Please add a search restriction to your query.")
+    found = []
+    for part in re.split(r"(?i)\s+and\s+", clauses):
+        clause = _CLAUSE.fullmatch(part.strip())
+        if clause is None:
+            raise Refused("Error in the JQL Query.")
+        found.append((clause[1].lower(), re.sub(r"\\(.)", r"\1", clause[2])))
+    return found
+
+
+def fits(issue: Json, wanted: list[tuple[str, str]]) -> bool:
+    """Whether an issue meets every clause."""
+    fields = issue["fields"]
+    values = {"labels": fields["labels"], "project": [fields["project"]["key"]], "key": [issue["key"]], "id": [issue["id"]]}
+    return all(value in values[name] for name, value in wanted)
+
+
+def in_jira_words(fields: Mapping[str, Any]) -> Json:
+    """A person's canonical words in this Jira's; `status` stays a plain name."""
+    values: Json = {}
+    if "subject" in fields:
+        values["summary"] = " ".join(str(fields["subject"]).split())[:255]
+    if "description" in fields:
+        values["description"] = to_adf(from_markdown(str(fields["description"])))
+    if "tags" in fields:
+        values["labels"] = ["_".join(str(tag).split()) for tag in fields["tags"]]
+    for name, field in (("priority", "priority"), ("type", "issuetype")):
+        word = PERSON_WORDS[name].get(str(fields.get(name)))
+        if word is not None:
+            values[field] = {"name": word}
+    if "status" in fields:
+        values["status"] = PERSON_WORDS["status"].get(str(fields["status"]), "Open")
+    return values

@@ -113,6 +113,7 @@ def _read(settings: Settings, files: tuple[Path, ...]) -> list[Any]:
     from streams.tenants.lint import lint
 
     plugins = {manifest.tool_type: manifest for manifest in PluginRegistry.discover().manifests()}
+    store = open_store(settings)
     configs: list[Any] = []
     seen: dict[str, Path] = {}
     failed = 0
@@ -128,7 +129,7 @@ def _read(settings: Settings, files: tuple[Path, ...]) -> list[Any]:
         for problem in lint(config, source):
             say(f"{file}:{problem.line}:{problem.column}: warning: {problem.path}: {problem.message}")
         try:
-            missing = sorted(name for name in config.secret_names() if not open_store(settings).live(f"{config.tenant}/{name}"))
+            missing = sorted(name for name in config.secret_names() if not store.live(f"{config.tenant}/{name}"))
         except SecretStoreError as exc:
             say(f"warning: {exc}")
         else:

@@ -46,7 +46,7 @@ BY_DESIGN = {
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """Ten calls of jira's create_ticket on the first day (two failed), one add_note on the next, by two tenants' events."""
+    """Ten calls of jira's create_ticket by acme's events (two failed); borg's fail over on that day, and go on the next."""
     url = f"sqlite:///{tmp_path}/analytics.db"
     store = open_store(url)
     processed = [
@@ -56,7 +56,11 @@ def url(tmp_path: Path) -> str:
         )
         for n in range(10)
     ]
-    processed.append(a_processed(10, tenant="borg", calls=[a_call(method="add_note", started_at=NOON + DAY_US, cost_micros=7)]))
+    next_day = [
+        a_call(method="add_note", started_at=NOON + DAY_US, cost_micros=7),
+        a_call(started_at=NOON + DAY_US, latency_us=900_000),
+    ]
+    processed.append(a_processed(10, tenant="borg", calls=next_day))
     failed_over = [a_call(tool="snow", plugin="servicenow", outcome="error", error_class="CallTimedOut"), a_call()]
     processed.append(a_processed(11, tenant="borg", calls=failed_over))
     for topic, events in (
@@ -103,8 +107,13 @@ def test_methods_have_counts_percentiles_and_cost(reader: Reader) -> None:
 
 def test_a_range_holds_for_counts_and_percentiles_alike(reader: Reader) -> None:
     """A p99 over other days than its count would mislead."""
+    first = reader.methods(Scope(until=NOON + 1, tenant="borg", tool="jira"))
+    assert [(r["method"], r["calls"], r["p99_us"]) for r in first] == [("create_ticket", 1, middle(bucket_of(120_000)))]
     rows = reader.methods(Scope(since=NOON + DAY_US, until=NOON + 2 * DAY_US))
-    assert [(r["tenant"], r["method"], r["calls"]) for r in rows] == [("borg", "add_note", 1)]
+    assert [(r["method"], r["calls"], r["p50_us"]) for r in rows] == [
+        ("add_note", 1, middle(bucket_of(120_000))),
+        ("create_ticket", 1, middle(bucket_of(900_000))),
+    ]
     assert reader.methods(Scope(since=NOON + 5 * DAY_US)) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from plugins.api import (
     NewTicket,
     NotADelivery,
     NotFound,
+    PluginConfigError,
     PluginContext,
     Priority,
     TicketChanges,
@@ -77,9 +79,9 @@ class JiraPlugin(TicketingToolPlugin):
         self._words = JiraWords(settings)
         site = settings.get("base_url")
         self._site = str(site).rstrip("/") if site else None
-        self._priority_names = {**PRIORITY_NAMES, **(settings.get("priority_names") or {})}
-        self._issue_types = {**ISSUE_TYPES, **(settings.get("issue_types") or {})}
-        self._status_names: Mapping[str, str] = settings.get("status_names") or {}
+        self._priority_names = _names(settings, "priority_names", Priority, PRIORITY_NAMES)
+        self._issue_types = _names(settings, "issue_types", TicketType, ISSUE_TYPES)
+        self._status_names = _names(settings, "status_names", TicketStatus, {})
 
     @cached_property
     def _api(self) -> JiraClient:
@@ -291,6 +293,15 @@ _NEAR: Final[Mapping[TicketStatus, tuple[TicketStatus, ...]]] = {
     TicketStatus.CLOSED: (TicketStatus.RESOLVED,),
 }
 """The statuses that will do where a workflow has not the wanted one."""
+
+
+def _names(settings: Mapping[str, Any], setting: str, kind: type[StrEnum], default: Mapping[str, str]) -> Mapping[str, str]:
+    """The tool's names for canonical words, the tenant's over the default; raises PluginConfigError for a word that is none."""
+    given = settings.get(setting) or {}
+    strange = sorted(set(given) - set(kind))
+    if strange:
+        raise PluginConfigError(f"{setting}: {strange[0]!r} is not one of {', '.join(kind)}")
+    return {**default, **given}
 
 
 def _written_by(event_id: str) -> Json:

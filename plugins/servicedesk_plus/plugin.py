@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from plugins.api import (
     NewTicket,
     NotADelivery,
     NotFound,
+    PluginConfigError,
     PluginContext,
     Priority,
     TicketChanges,
@@ -76,10 +78,12 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         self._reader = RequestReader(settings)
         self._external_id_field = str(settings.get("external_id_field") or "udf_sline_1")
         self._event_field = str(settings.get("event_field") or "udf_sline_2")
-        self._priority_names = {**PRIORITY_NAMES, **(settings.get("priority_names") or {})}
+        self._priority_names = _names(settings, "priority_names", Priority, PRIORITY_NAMES)
+        self._urgency_names = _names(settings, "urgency_names", Priority, {})
+        self._impact_names = _names(settings, "impact_names", Priority, {})
         self._refused_priorities: set[str] = set()
-        self._status_names = {**STATUS_NAMES, **(settings.get("status_names") or {})}
-        self._type_names = {**TYPE_NAMES, **(settings.get("type_names") or {})}
+        self._status_names = _names(settings, "status_names", TicketStatus, STATUS_NAMES)
+        self._type_names = _names(settings, "type_names", TicketType, TYPE_NAMES)
 
     @cached_property
     def _api(self) -> SdpClient:
@@ -222,8 +226,8 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         """The priority and, where the tenant names them, urgency and impact: the tool's matrix may overwrite a priority alone."""
         return {
             **self._named("priority", self._priority_names, priority),
-            **self._named("urgency", self.context.settings.get("urgency_names") or {}, priority),
-            **self._named("impact", self.context.settings.get("impact_names") or {}, priority),
+            **self._named("urgency", self._urgency_names, priority),
+            **self._named("impact", self._impact_names, priority),
         }
 
     @staticmethod
@@ -261,6 +265,15 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
     def _udf(request: Json, field: str) -> Any:
         fields = request.get("udf_fields")
         return fields.get(field) if isinstance(fields, dict) else None
+
+
+def _names(settings: Mapping[str, Any], setting: str, kind: type[StrEnum], default: Mapping[str, str]) -> Mapping[str, str]:
+    """The tool's names for canonical words, the tenant's over the default; raises PluginConfigError for a word that is none."""
+    given = settings.get(setting) or {}
+    strange = sorted(set(given) - set(kind))
+    if strange:
+        raise PluginConfigError(f"{setting}: {strange[0]!r} is not one of {', '.join(kind)}")
+    return {**default, **given}
 
 
 def _subject(subject: str) -> str:

@@ -26,12 +26,16 @@ def validator_of(webhook: Mapping[str, Any]) -> WebhookValidator:
         case "shared_secret":
             return SharedSecretHeader(header=str(header or SECRET_HEADER), prefix=str(webhook.get("prefix", "")))
         case "hmac":
+            try:
+                tolerance = float(webhook.get("tolerance", 300.0))
+            except (TypeError, ValueError):
+                raise PluginConfigError("webhook.tolerance must be a number of seconds") from None
             return TimestampedHmac(
                 header=str(header or SIGNATURE_HEADER),
                 timestamp_header=str(webhook.get("timestamp_header") or TIMESTAMP_HEADER),
                 separator=b".",
                 prefix="sha256=",
-                tolerance=float(webhook.get("tolerance", 300.0)),
+                tolerance=tolerance,
             )
         case "hmac_body":
             encoding = webhook.get("encoding", "hex")

@@ -116,9 +116,20 @@ def test_a_redelivery_is_known_by_its_identifier() -> None:
     assert plugin().identify(delivery()) is None
 
 
+@pytest.mark.parametrize("setting", ["priority_names", "issue_types", "status_names"])
+def test_a_name_for_a_word_that_is_none_is_a_config_error(setting: str) -> None:
+    """`P1: Highest` would be ignored in silence; the canonical word is `urgent`."""
+    with pytest.raises(PluginConfigError, match=setting):
+        JiraPlugin(
+            PluginContext(tenant="acme", tool="jira", settings={setting: {"P1": "x"}}, secrets=lambda _: [], http=lambda: pytest.fail())
+        )
+
+
 def test_our_own_account_is_known_by_its_account_id() -> None:
     """Each of our writes comes back as a webhook; its actor tells it."""
-    own = JiraPlugin(PluginContext(tenant="acme", tool="jira", settings={"actor": "712020:0b07"}, secrets=lambda _: [], http=lambda: None))  # type: ignore[arg-type, return-value]  # no client is needed here
+    own = JiraPlugin(
+        PluginContext(tenant="acme", tool="jira", settings={"actor": "712020:0b07"}, secrets=lambda _: [], http=lambda: pytest.fail())
+    )
     body = b'{"webhookEvent": "jira:issue_updated", "user": {"accountId": "%s", "emailAddress": "x@y.example"}, "issue": {"id": "1"}}'
     assert own.is_own_actor(own.extract_metadata(delivery(body % b"712020:0b07")))
     assert not own.is_own_actor(own.extract_metadata(delivery(body % b"712020:4f1e")))

@@ -97,11 +97,22 @@ def test_basic_authentication_of_the_webhook_is_accepted() -> None:
         basic.validate_webhook(delivery({"authorization": "Basic " + b64encode(b"spd:s3").decode()}))
 
 
-@pytest.mark.parametrize("webhook", [{"scheme": "none"}, {"scheme": "hmac_body", "encoding": "rot13"}])
+@pytest.mark.parametrize(
+    "webhook", [{"scheme": "none"}, {"scheme": "hmac_body", "encoding": "rot13"}, {"scheme": "hmac", "tolerance": "long"}]
+)
 def test_an_unknown_scheme_is_a_config_error(webhook: dict[str, str]) -> None:
     """Told when the tool is configured, not with the first delivery."""
     with pytest.raises(PluginConfigError):
         plugin(secret="s3", **webhook)
+
+
+@pytest.mark.parametrize("setting", ["priority_names", "urgency_names", "impact_names", "status_names", "type_names"])
+def test_a_name_for_a_word_that_is_none_is_a_config_error(setting: str) -> None:
+    """`P1: Urgent` would be ignored in silence; the canonical word is `urgent`."""
+    with pytest.raises(PluginConfigError, match=setting):
+        ServiceDeskPlusPlugin(
+            PluginContext(tenant="acme", tool="desk", settings={setting: {"P1": "x"}}, secrets=lambda _: [], http=lambda: pytest.fail())
+        )
 
 
 def test_no_delivery_has_an_id() -> None:

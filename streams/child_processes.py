@@ -22,7 +22,7 @@ from streams.leash import leashed
 
 _LOG_BYTES, _LOGS_KEPT = 10 << 20, 2
 _LONGEST_LINE = 4000
-_LAST_LINES = 20
+_LAST_LINES = 6
 _LOOK_EVERY_S = 0.1
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """What programs send to move a terminal's cursor or to show it; in a file or behind a prefix it is only noise."""

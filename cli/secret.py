@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -34,6 +35,7 @@ def set_secret(settings: Settings, name: str, value: tuple[str, ...], keep_old: 
     """
     if value:
         raise CommandError("a value on the command line can be read by others on this machine; give it on standard input", USAGE)
+    from streams.secrets.environment import variable
     from streams.secrets.store import SecretStoreError, check_name, check_value, open_store
 
     try:
@@ -44,12 +46,12 @@ def set_secret(settings: Settings, name: str, value: tuple[str, ...], keep_old: 
             say(f"dry run: {name} would be set")
             return
         store = open_store(settings)
+        had_one = store.has(name)
         store.put(name, given, keep_old)
-        live = store.live(name)
     except SecretStoreError as exc:
         raise CommandError(str(exc)) from exc
-    say(f"{name} is set" + ("; the value before it stays live" if len(live) > 1 else ""))
-    if live[0] != given:
+    say(f"{name} is set" + ("; the value before it stays live" if keep_old and had_one else ""))
+    if variable(name) in os.environ:
         say(f"warning: a value from the environment goes first for {name}; this one is not used")
 
 

@@ -129,7 +129,7 @@ def _read(settings: Settings, files: tuple[Path, ...]) -> list[Any]:
         for problem in lint(config, source):
             say(f"{file}:{problem.line}:{problem.column}: warning: {problem.path}: {problem.message}")
         try:
-            missing = sorted(name for name in config.secret_names() if not store.live(f"{config.tenant}/{name}"))
+            missing = sorted(name for name in config.secret_names() if not store.has(f"{config.tenant}/{name}"))
         except SecretStoreError as exc:
             say(f"warning: {exc}")
         else:

@@ -213,7 +213,7 @@ def tenants(registry: TenantRegistry, store: SecretStore) -> Iterator[Finding]:
         version = registry.at(name, max(now, records[-1].effective_at))
         assert version is not None
         try:
-            missing = sorted(f"{name}/{secret}" for secret in version.config.secret_names() if not store.live(f"{name}/{secret}"))
+            missing = sorted(f"{name}/{secret}" for secret in version.config.secret_names() if not store.has(f"{name}/{secret}"))
         except SecretStoreError as exc:
             yield Finding("secrets", FAIL, str(exc), "mend the store; until then no delivery can be verified")
             return

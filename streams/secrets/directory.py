@@ -48,6 +48,9 @@ class DirectorySecrets:
             raise SecretStoreError(f"{path} is larger than {MAX_VALUE_BYTES >> 10} KiB")
         return value
 
+    def has(self, name: str) -> bool:
+        return bool(self.live(name))
+
     def put(self, name: str, value: bytes, keep_old: bool) -> None:
         raise SecretStoreError(f"secrets are mounted from {self._directory}; set {name} where they are kept")
 

@@ -83,6 +83,10 @@ class EncryptedFileSecrets:
                 self.record_use()
         return values
 
+    def has(self, name: str) -> bool:
+        self._reload(self._monotonic())
+        return name in self._live
+
     def _reload(self, tick: float) -> None:
         """Opens the file again when it is another one. A file that cannot be opened leaves the values known so far in use."""
         self._looked = tick

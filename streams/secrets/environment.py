@@ -31,6 +31,9 @@ class EnvironmentSecrets:
             values = self._live[name] = tuple(self._values[k] for k in (key, key + OLD) if k in self._values)
         return values
 
+    def has(self, name: str) -> bool:
+        return bool(self.live(name))
+
     def put(self, name: str, value: bytes, keep_old: bool) -> None:
         raise SecretStoreError(f"secrets of the environment are set where the process is started: {variable(name)}")
 

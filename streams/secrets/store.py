@@ -43,6 +43,10 @@ class SecretStore(Protocol):
         """Every value that may be used now, newest first; empty when the name is not set."""
         ...
 
+    def has(self, name: str) -> bool:
+        """Whether the name is set and can be read; asking is not a use of it."""
+        ...
+
     def put(self, name: str, value: bytes, keep_old: bool) -> None:
         """Sets a value; with `keep_old` the newest one so far stays live beside it. Raises SecretStoreError where it cannot."""
         ...
@@ -67,6 +71,9 @@ class LayeredStore:
             if values := store.live(name):
                 return values
         return ()
+
+    def has(self, name: str) -> bool:
+        return any(store.has(name) for store in self._stores)
 
     def put(self, name: str, value: bytes, keep_old: bool) -> None:
         self._stores[-1].put(name, value, keep_old)

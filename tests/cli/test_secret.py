@@ -21,7 +21,7 @@ def test_a_secret_is_set_listed_without_its_value_and_removed(tmp_path: Path) ->
     listed = run(tmp_path, "list", "-o", "json")
     assert "hunter" not in listed.output
     (row,) = json.loads(listed.stdout)
-    assert (row["name"], row["live"], row["source"]) == ("acme/hook", 2, "encrypted file")
+    assert (row["name"], row["live"], row["source"], row["used"]) == ("acme/hook", 2, "encrypted file", None)
     assert run(tmp_path, "remove", "acme/hook", "--dry-run").exit_code == 0
     assert run(tmp_path, "remove", "acme/hook").exit_code == 0
     assert run(tmp_path, "remove", "acme/hook").exit_code == 3
@@ -41,6 +41,14 @@ def test_what_cannot_be_stored_is_one_line_and_exit_code_1(tmp_path: Path, name:
     result = run(tmp_path, "set", name, given=given)
     assert result.exit_code == 1
     assert result.output.startswith("error: ")
+
+
+def test_a_value_the_environment_overrides_is_said_to_be_unused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise somebody rotates a secret and nothing changes."""
+    monkeypatch.setenv("AI_AGENTS_SECRET_ACME__HOOK", "x")
+    result = run(tmp_path, "set", "acme/hook", given="y")
+    assert result.exit_code == 0
+    assert "goes first for acme/hook" in result.stderr
 
 
 def test_a_dry_run_stores_nothing(tmp_path: Path) -> None:

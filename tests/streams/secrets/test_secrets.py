@@ -143,6 +143,8 @@ def test_last_use_is_kept_to_the_minute(tmp_path: Path) -> None:
     store.put("acme/hook", b"one", keep_old=False)
     store.put("acme/token", b"two", keep_old=False)
     assert [info.used_at for info in store.names()] == [None, None]
+    assert store.has("acme/hook")
+    assert [info.used_at for info in store.names()] == [None, None]
     store.live("acme/hook")
     assert [info.used_at for info in store.names()] == [1_700_000_000_000_000, None]
     ticks.at += 10

@@ -45,17 +45,17 @@ _REPEATED = frozenset({SeenOutcome.DUPLICATE, SeenOutcome.REPEAT})
 
 
 class SeenSource(Protocol):
-    """tickets.seen.v1, as far as catching up needs it."""
+    """One partition of tickets.seen.v1, as far as catching up needs it."""
 
-    async def bounds(self, partition: int) -> tuple[int, int]:
+    async def bounds(self) -> tuple[int, int]:
         """First offset kept, and the end offset now."""
         ...
 
-    async def offset_at(self, partition: int, time_us: int) -> int | None:
+    async def offset_at(self, time_us: int) -> int | None:
         """First offset whose record was appended at or after this time; None when there is none."""
         ...
 
-    def read(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[tuple[int, bytes | None]]]:
+    def read(self, start: int, end: int) -> AsyncIterator[Sequence[tuple[int, bytes | None]]]:
         """The records from start to below end, in offset order, in chunks."""
         ...
 
@@ -187,7 +187,7 @@ class SeenCache:
         Raises UnknownFingerprint when a record's schema is not known yet: to be called again then.
         """
         self.forget(partition)
-        begin, end = await source.bounds(partition)
+        begin, end = await source.bounds()
         position = self._table.position(partition)
         rebuilt = position is None or not await self._still_ours(partition, source, begin, end, position)
         if rebuilt:
@@ -195,10 +195,10 @@ class SeenCache:
                 log.warning("seen[%d]: the dedup cache does not belong to this topic any more; it is rebuilt", partition)
             self._table.wipe(partition)
             position = None
-        start = max(begin, await self._window_start(partition, source, begin, end), position or 0)
+        start = max(begin, await self._window_start(source, begin, end), position or 0)
         records = rows = 0
         pending: list[tuple[int, bytes | None]] = []
-        async for chunk in source.read(partition, start, end):
+        async for chunk in source.read(start, end):
             pending += chunk
             rows += sum(len(value or b"") for _, value in chunk) // 48
             if rows >= CATCH_UP_ROWS:
@@ -209,6 +209,10 @@ class SeenCache:
         upto = self._table.decided_upto(partition)
         self._lanes[partition] = _Lane(upto)
         return CaughtUp(records + len(pending), rebuilt, upto)
+
+    def partitions(self) -> list[int]:
+        """The partitions that are caught up."""
+        return list(self._lanes)
 
     def forget(self, partition: int) -> None:
         """The partition is given up: what is acknowledged is written, what is in flight is forgotten."""
@@ -227,18 +231,18 @@ class SeenCache:
             return True
         if not begin < position <= end:
             return False
-        async for chunk in source.read(partition, position - 1, position):
+        async for chunk in source.read(position - 1, position):
             for _, value in chunk:
                 return self._table.value_at(partition, position - 1) == self._normal(value)
         return False
 
-    async def _window_start(self, partition: int, source: SeenSource, begin: int, end: int) -> int:
+    async def _window_start(self, source: SeenSource, begin: int, end: int) -> int:
         """Where the window begins that the next decisions look into: judged by the last decided events, not by the clock."""
         for offset in range(end - 1, max(begin, end - 16) - 1, -1):
-            async for chunk in source.read(partition, offset, offset + 1):
+            async for chunk in source.read(offset, offset + 1):
                 for _, value in chunk:
                     if newest := newest_received_at(self._parts(value)[2]):
-                        return await source.offset_at(partition, newest - self._horizon_us) or begin
+                        return await source.offset_at(newest - self._horizon_us) or begin
         return begin
 
     def _apply(self, partition: int, records: Sequence[tuple[int, bytes | None]], position: int) -> None:

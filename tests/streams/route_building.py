@@ -195,13 +195,13 @@ class SeenTopic:
         self.records.append((time_us, value))
         return len(self.records) - 1
 
-    async def bounds(self, partition: int) -> tuple[int, int]:
+    async def bounds(self) -> tuple[int, int]:
         return self.begin, len(self.records)
 
-    async def offset_at(self, partition: int, time_us: int) -> int | None:
+    async def offset_at(self, time_us: int) -> int | None:
         return next((i for i, (at, _) in enumerate(self.records) if at >= time_us and i >= self.begin), None)
 
-    async def read(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[tuple[int, bytes | None]]]:
+    async def read(self, start: int, end: int) -> AsyncIterator[Sequence[tuple[int, bytes | None]]]:
         for at in range(start, end, 3):
             yield [(i, self.records[i][1]) for i in range(at, min(at + 3, end))]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from analytics.materializer import prepare
 from analytics.sqlite import SqliteStore
@@ -176,3 +177,42 @@ async def test_a_store_that_is_locked_is_waited_for(materializers: Materializers
     lock.execute("ROLLBACK")
     lock.close()
     await materializers.until(lambda: materializers.asked("SELECT COUNT(*) FROM events") == [(2,)])
+
+
+async def test_a_partition_that_another_materializer_moved_on_is_let_go(materializers: Materializers) -> None:
+    """A process that slept through a rebalance must not count what its successor counted; started anew, it goes on from there."""
+    events = [a_processed(n) for n in range(1, 7)]
+    await send(materializers.brokers, topics.PROCESSED.name, [CODEC.encode(event) for event in events[:2]])
+    process = materializers.start()
+    await materializers.until(lambda: materializers.asked("SELECT COUNT(*) FROM events") == [(2,)])
+    successor = SqliteStore(materializers.store)
+    successor.assign(PROCESSED, 0)
+    successor.apply(prepare(PROCESSED, 0, list(enumerate(events[:4])), 4))
+    successor.close()
+    await send(materializers.brokers, topics.PROCESSED.name, [CODEC.encode(event) for event in events[2:]])
+    await materializers.until(lambda: any("another materializer" in a for h in read_health(materializers.data_dir) for a in h.alarms))
+    assert materializers.next_offsets()[PROCESSED, 0] == 4
+    process.kill()
+    process.wait()
+    materializers.start()
+    await materializers.until(lambda: materializers.asked("SELECT SUM(calls) FROM method_usage") == [(6,)])
+    assert materializers.asked("SELECT SUM(duplicates) FROM freshness") == [(0,)]
+
+
+async def test_a_topic_made_anew_is_read_from_its_start_and_said(materializers: Materializers) -> None:
+    """Its offsets begin again below the store's position: passed over in silence, everything new would be missing."""
+    await send(materializers.brokers, topics.PROCESSED.name, [CODEC.encode(a_processed(n)) for n in range(5)])
+    process = materializers.start()
+    await materializers.until(lambda: materializers.asked("SELECT COUNT(*) FROM events") == [(5,)])
+    process.kill()
+    process.wait()
+    admin = AIOKafkaAdminClient(bootstrap_servers=materializers.brokers)
+    await admin.start()
+    await admin.delete_topics([topics.PROCESSED.name])
+    await admin.close()
+    await ensure_topics(materializers.brokers, 1)
+    await send(materializers.brokers, topics.PROCESSED.name, [CODEC.encode(a_processed(n)) for n in (4, 77)])
+    materializers.start()
+    await materializers.until(lambda: materializers.asked("SELECT COUNT(*) FROM events") == [(6,)])
+    assert materializers.asked("SELECT SUM(calls) FROM method_usage") == [(6,)]
+    await materializers.until(lambda: any("made anew" in a for h in read_health(materializers.data_dir) for a in h.alarms))

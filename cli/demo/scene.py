@@ -13,7 +13,8 @@ import yaml
 from plugins.sandbox.process import SandboxProcess
 from streams.secrets.store import SecretStore, open_store
 from streams.settings import Settings
-from streams.tenants.config import NOT_SECRET, WEBHOOK_SECRETS, TenantConfig, parse
+from streams.tenants.checks import NOT_SECRET, WEBHOOK_SECRETS
+from streams.tenants.config import TenantConfig, parse
 
 SEARCH_LAG_S = 1.5
 INDEX_LAG_S = 0.5

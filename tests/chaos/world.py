@@ -27,7 +27,8 @@ from streams.runtime import Runtime, read_runtime
 from streams.secrets.store import open_store
 from streams.settings import Settings
 from streams.tenants.apply import apply
-from streams.tenants.config import NOT_SECRET, WEBHOOK_SECRETS, parse
+from streams.tenants.checks import NOT_SECRET, WEBHOOK_SECRETS
+from streams.tenants.config import parse
 
 INDEX_LAG_S = 1.0
 SEARCH_LAG_S = 6.0

@@ -14,7 +14,6 @@ from typing import ClassVar
 
 from faust.types import TP
 
-from analytics.prices import price
 from plugins.manager import PluginManager
 from plugins.registry import PluginRegistry
 from schemas.codec import HEADER_BYTES, MAGIC, Codec, Undecodable, UnknownFingerprint
@@ -29,6 +28,7 @@ from streams.finished import FinishedEvents, catch_up
 from streams.keyed import KeyedRunner
 from streams.links import LinkTable
 from streams.outbox import Outbox
+from streams.pricing import price_book
 from streams.process_step import PartitionState, ProcessContext, process_one, set_aside_undecodable
 from streams.producer import StageProducer
 from streams.secrets.store import open_store, resolver
@@ -79,7 +79,7 @@ class ProcessStage(Stage):
             links=self._links,
             producer=Outbox(self._producer),
             clock=self._clock,
-            price=price,
+            price=price_book().price,
         )
         self._states: dict[int, PartitionState] = {}
         self._keyed: KeyedRunner[_Item] = KeyedRunner(self._work, clock=self._clock, crash=self._on_crash, may_call=self._may_call)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
@@ -19,6 +19,9 @@ from plugins.marker import find_marker
 FIXTURES = Path(__file__).parents[3] / "plugins" / "jira" / "fixtures"
 WORDS = JiraWords({})
 SITE = "https://harbour.atlassian.example"
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no fault of the parser."""
 
 
 def read(body: bytes, words: JiraWords = WORDS) -> TicketMetadata:
@@ -193,6 +196,7 @@ near_misses = st.fixed_dictionaries(
 )
 
 
+@unhurried
 @given(values | near_misses)
 def test_any_json_is_metadata_or_no_delivery(value: Any) -> None:
     """Nothing raises out of the parser but NotADelivery, and the topic key is the ticket's id whenever there is one."""
@@ -206,6 +210,7 @@ def test_any_json_is_metadata_or_no_delivery(value: Any) -> None:
         hash((metadata.change, metadata.priority, metadata.status, metadata.actor, metadata.tags, metadata.extra.get("changed")))
 
 
+@unhurried
 @given(st.binary(max_size=64))
 def test_any_bytes_are_metadata_or_no_delivery(body: bytes) -> None:
     """A signed body of noise is a dead letter, not a crash."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
@@ -18,6 +18,9 @@ from plugins.servicedesk_plus.payload import RequestReader, plain
 
 FIXTURES = Path(__file__).parents[3] / "plugins" / "servicedesk_plus" / "fixtures"
 READER = RequestReader({})
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no fault of the parser."""
 
 
 def read(body: Any, reader: RequestReader = READER, query: str = "") -> TicketMetadata:
@@ -221,6 +224,7 @@ values = st.recursive(
 
 
 @pytest.mark.parametrize("reader", [READER, OWN], ids=["known shapes", "own paths"])
+@unhurried
 @given(body=values | st.dictionaries(names, values, max_size=12).map(lambda d: {"request": {**d, "id": "7"}}), query=st.text(max_size=12))
 def test_any_json_is_metadata_or_no_delivery(reader: RequestReader, body: Any, query: str) -> None:
     """Nothing raises out of the parser but NotADelivery, and the topic key is the ticket's id whenever there is one."""
@@ -234,6 +238,7 @@ def test_any_json_is_metadata_or_no_delivery(reader: RequestReader, body: Any, q
         hash((metadata.change, metadata.priority, metadata.status, metadata.actor, metadata.tags, metadata.subject))
 
 
+@unhurried
 @given(st.binary(max_size=64))
 def test_any_bytes_are_metadata_or_no_delivery(body: bytes) -> None:
     """A signed body of noise is a dead letter, not a crash."""
@@ -250,6 +255,7 @@ pieces = st.sampled_from(
 )
 
 
+@unhurried
 @given(st.lists(pieces, max_size=14).map("".join))
 def test_the_quick_way_from_html_says_the_same_words_as_the_parser(text: str) -> None:
     """A shortcut that reads another text than the parser would let a rule decide by chance."""

@@ -610,8 +610,9 @@ class _Transport(driver.Transport):  # type: ignore[misc]  # Faust ships no type
 def run_stage(stage: Stage, settings: Settings, *, log_level: str = "INFO") -> int:
     """Runs a stage in this process until a signal or a crash; answers the exit code."""
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)-7s %(name)s %(message)s")
-    for noisy in ("aiokafka", "faust", "mode"):
+    for noisy in ("aiokafka", "faust", "mode", __name__):  # Faust's services log under the module of their class
         logging.getLogger(noisy).setLevel("WARNING")
+    logging.getLogger("mode.timers").setLevel("ERROR")  # a commit that takes longer than its interval is no news
     return Runner(stage, settings).run()
 
 

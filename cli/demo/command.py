@@ -115,7 +115,8 @@ def _apply(settings: Settings, scene: Scene, runtime: Runtime) -> None:
 
     from streams.tenants.apply import apply
 
-    asyncio.run(apply(settings.brokers, scene.tenants()))
+    applied = asyncio.run(apply(settings.brokers, scene.tenants()))
+    time.sleep(max(0.0, max(a.effective_at for a in applied) / 1e6 - time.time()) + 0.1)
     end = time.monotonic() + 30
     for c in scene.connections:
         while not _known(runtime.ingestion_url + c.path):
@@ -126,9 +127,10 @@ def _apply(settings: Settings, scene: Scene, runtime: Runtime) -> None:
 
 
 def _known(url: str) -> bool:
-    """Whether the door knows this tenant's tool: anything but 404 to a GET."""
+    """Whether the door knows this tenant's tool: it asks a delivery without a signature for one, instead of answering 404."""
     try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own door
+        request = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json"})  # noqa: S310 - our own door
+        with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our own door
             return True
     except urllib.error.HTTPError as exc:
         return exc.code != 404

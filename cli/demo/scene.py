@@ -44,9 +44,8 @@ ROUTES: dict[str, dict[str, Any]] = {
                 "do": ["mirror", "note"],
             },
             {"name": "changes go to Jira", "match": {"type": "change"}, "to": "jira", "do": ["mirror"]},
-            {"name": "what Jira's people do is noted there", "match": {"tags": "escalated"}, "to": "jira", "do": ["note"]},
         ],
-        "default": {"to": "desk", "do": ["note"]},
+        "default": {"to": "desk", "do": ["mirror", "note"]},
     },
     "globex": {
         "routes": [

@@ -112,7 +112,10 @@ class ZendeskPlugin(TicketingToolPlugin):
         live = self.context.secrets(reference)
         if not live:
             raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
-        return live[0].decode()
+        try:
+            return live[0].decode()
+        except UnicodeDecodeError:
+            raise PluginConfigError(f"{reference} is not text; set it again") from None
 
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:
         return self._read(await self._api.ticket(ticket_id))

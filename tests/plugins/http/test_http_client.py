@@ -259,6 +259,26 @@ async def test_a_success_that_cannot_be_read_is_torn() -> None:
     assert raised.value.in_doubt
 
 
+async def test_a_success_that_cannot_be_decompressed_is_in_doubt() -> None:
+    """As any answer that was lost on its way."""
+    async with serving(Tool(Response(201, b"not gzip", {"content-encoding": "gzip"}))) as client:
+        with pytest.raises(TornAnswer) as raised:
+            await client.request("POST", "/tickets")
+    assert raised.value.in_doubt
+
+
+def test_a_rate_limit_told_under_another_status_is_not_in_doubt() -> None:
+    """Some tools refuse with 403 or 200 and a code of their own; nothing was done."""
+    for status in (200, 403, 429):
+        answer = Answer(method="POST", path="/", status=status, headers={"retry-after": "3"}, body=b"")
+        error = error_for(answer, kind=RateLimited)
+        assert isinstance(error, RateLimited)
+        assert (error.in_doubt, error.retry_after) == (False, 3.0)
+    refused = error_for(Answer(method="PUT", path="/", status=409, headers={}, body=b""), kind=RetriableApiError, nothing_done=True)
+    assert refused is not None
+    assert not refused.in_doubt
+
+
 async def test_a_redirect_is_followed_for_reads_and_credentials_stay_at_home() -> None:
     """Attachments are redirected to storage hosts, which must not learn our token; a redirected write is refused."""
     storage = Tool(Response(200, b"file"))

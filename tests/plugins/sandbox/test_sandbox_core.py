@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -243,3 +245,20 @@ def test_a_sandbox_process_starts_keeps_its_state_over_a_kill_and_ends(tmp_path:
             pass
     with pytest.raises(SandboxFailed), SandboxProcess("no such tool"):
         pass
+
+
+def test_a_sandbox_ends_when_its_parent_is_killed() -> None:
+    """A killed test run or demo must leave nothing behind that holds a port."""
+    program = (
+        "import sys\nfrom plugins.sandbox.process import SandboxProcess\n"
+        "print(SandboxProcess('zendesk').start().base_url, flush=True)\nsys.stdin.read()\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root) as parent:
+        assert parent.stdout is not None
+        port = int(parent.stdout.readline().strip().rpartition(b":")[2])
+        watching = socket.create_connection(("127.0.0.1", port), timeout=10)
+        parent.kill()
+        parent.wait()
+        assert watching.recv(1) == b""  # the other end has gone
+        watching.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -176,7 +177,8 @@ async def _first_of(awaitable: Awaitable[object], timeout: float) -> None:
 
 def print_line(name: str, line: str) -> None:
     """A child's line on the terminal, its name in front."""
-    sys.stderr.write(f"{name:<11} | {line}\n")
+    with contextlib.suppress(OSError, ValueError):  # the terminal is gone; the children's words are in their files all the same
+        sys.stderr.write(f"{name:<11} | {line}\n")
 
 
 def print_own(text: str) -> None:
@@ -185,7 +187,7 @@ def print_own(text: str) -> None:
 
 
 async def until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Runs `work` with an event that SIGINT or SIGTERM sets; a second Ctrl-C kills this process, and with it all on its leash."""
+    """Runs `work` with an event that SIGINT, SIGTERM or a closed terminal sets; a second Ctrl-C kills this process, and with it all on its leash."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     interrupted = False
@@ -198,11 +200,12 @@ async def until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> N
         stop.set()
 
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
     try:
         await work(stop)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

@@ -31,6 +31,7 @@ STOP_TIMEOUT_S = 6.0
 DEFAULT_PORT = 9092
 _BESIDES_HEAP_MB = 160
 """What the JVM needs beside its heap: code, metaspace, threads, buffers."""
+_EPHEMERAL = "ai-agents-broker-"
 _LEAST_FREE_BYTES = 256 << 20
 
 
@@ -214,7 +215,8 @@ class EmbeddedBroker:
     def _prepare_folder(self) -> None:
         try:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="ai-agents-broker-"))
+                _remove_orphans()
+                self._folder = Path(tempfile.mkdtemp(prefix=f"{_EPHEMERAL}{os.getpid()}-"))
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise _os_error(exc, self._data_dir) from exc
@@ -343,6 +345,14 @@ def _locked(path: Path) -> bool:
     except OSError as exc:
         return exc.errno in (errno.EACCES, errno.EAGAIN)
     return False
+
+
+def _remove_orphans() -> None:
+    """Removes the temporary folders of ephemeral brokers whose process was killed and could not."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_EPHEMERAL}*-*"):
+        owner = folder.name.removeprefix(_EPHEMERAL).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)) and not _locked(folder / "log" / ".lock"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _java() -> Path:

@@ -169,7 +169,7 @@ async def test_what_a_child_prints_is_kept_whole_and_bounded_on_the_terminal(wat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 0), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGHUP, 0)])
 def test_no_child_outlives_its_supervisor(tmp_path: Path, number: int, code: int) -> None:
     """A left-over worker would keep its partitions, its port and its memory, unseen."""
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)

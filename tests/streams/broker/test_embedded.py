@@ -110,6 +110,18 @@ def test_an_ephemeral_broker_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_one_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks into the temporary folder, and the disk would fill; what a living process uses is not touched."""
+    monkeypatch.setattr(embedded_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    orphan, ours, foreign = tmp_path / f"ai-agents-broker-{ended.pid}-x", tmp_path / f"ai-agents-broker-{os.getpid()}-x", tmp_path / "other"
+    for folder in (orphan, ours, foreign):
+        (folder / "log").mkdir(parents=True)
+    embedded_module._remove_orphans()
+    assert sorted(tmp_path.iterdir()) == sorted([ours, foreign])
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     """The commonest reason of all; the sentence says the port and the way out."""
     with socket.socket() as other:

@@ -187,7 +187,10 @@ def print_own(text: str) -> None:
 
 
 async def until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Runs `work` with an event that SIGINT, SIGTERM or a closed terminal sets; a second Ctrl-C kills this process, and with it all on its leash."""
+    """Runs `work` with an event that SIGINT, SIGTERM or a closed terminal sets.
+
+    A second Ctrl-C kills this process, and with it all on its leash.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     interrupted = False

@@ -75,3 +75,11 @@ def test_it_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:
     count, place = run(installed, "python", "-I", "-c", code, cwd=tmp_path).split()
     assert int(count) >= 10
     assert str(installed) in place
+
+
+@pytest.mark.broker
+def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    """The main job, from an installation and not from the checkout, in a folder with a package of the same name as one of ours."""
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "__init__.py").write_text("raise RuntimeError('not ours')")
+    assert "balance" in run(installed, "ai-agents", "demo", "--once", "-o", "json", cwd=tmp_path)

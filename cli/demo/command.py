@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -78,8 +79,11 @@ def demo(ctx: click.Context, once: bool, tickets: int, seed: int, output: str) -
 def _start_up(settings: Settings) -> subprocess.Popen[bytes]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with (settings.data_dir / "up.log").open("wb") as log:
-        command = [sys.executable, "-m", "cli.main", "--data-dir", str(settings.data_dir), "up", "--ephemeral-ports"]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 - ourselves
+        # -P: the folder the demo is started in may have a `schemas` of its own
+        command = [sys.executable, "-P", "-m", "cli.main", "--data-dir", str(settings.data_dir), "up", "--ephemeral-ports"]
+        path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)  # noqa: S603 - ourselves
 
 
 def _stop(up: subprocess.Popen[bytes]) -> None:

@@ -37,7 +37,7 @@ class SandboxProcess:
 
     def start(self) -> SandboxProcess:
         """Starts it and waits until it listens."""
-        command = [sys.executable, "-m", "plugins.sandbox", self.tool_type, "--with-parent"]
+        command = [sys.executable, "-P", "-m", "plugins.sandbox", self.tool_type, "--with-parent"]
         for name, value in self._options.items():
             if value is not None:
                 command += [f"--{name.replace('_', '-')}", str(value)]

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from plugins.marker import find_marker
 from schemas.codec import Codec
 from schemas.events import ProcessingFailed, TicketProcessed, WebhookReceived
 from streams import topics
 from streams.audit import run_audit
+from streams.broker.errors import BrokerError
 from tests.chaos.world import World
 
 
@@ -35,15 +37,19 @@ class Verdict:
 async def settle(world: World, timeout: float) -> None:
     """Waits until nothing is in flight and the tables have read to the end of the topics."""
     end = time.monotonic() + timeout
-    while True:
-        report = await run_audit(world.settings.brokers)
-        under_way = sum(row.in_flight + row.retrying for row in report.tools)
-        webhooks = sum(s.health()["webhooks"]["pending"] for s in (world.support, world.jira))
-        if under_way == 0 and webhooks == 0 and await _tables_caught_up(world):
-            return
-        if time.monotonic() > end:
-            raise TimeoutError(f"{under_way} events in flight, {webhooks} webhooks pending after {timeout:.0f} s")
+    why = ""
+    while time.monotonic() < end:
+        try:
+            report = await run_audit(world.settings.brokers)
+            under_way = sum(row.in_flight + row.retrying for row in report.tools)
+            webhooks = sum(s.health()["webhooks"]["pending"] for s in (world.support, world.jira))
+            if under_way == 0 and webhooks == 0 and await _tables_caught_up(world):
+                return
+            why = f"{under_way} events in flight, {webhooks} webhooks pending"
+        except (BrokerError, KafkaError, sqlite3.Error) as exc:  # the broker, or the store, is on its way back
+            why = str(exc)
         await asyncio.sleep(1.0)
+    raise TimeoutError(f"not settled after {timeout:.0f} s: {why}")
 
 
 async def _tables_caught_up(world: World) -> bool:

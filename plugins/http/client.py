@@ -11,9 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import httpx
@@ -32,6 +30,7 @@ from plugins.api import (
     TornAnswer,
 )
 from plugins.http.errors import SAFE_METHODS, Answer, error_for
+from plugins.http.limits import Limits, segment
 from plugins.http.rate_limit import RateLimitState
 from plugins.http.retry import RetrySchedule
 from plugins.metering import count_api_call
@@ -42,18 +41,9 @@ MAX_REDIRECTS = 3
 IDLE_SECONDS = 15.0
 """An idle connection is dropped before a usual load balancer would drop it under us."""
 
+__all__ = ["ApiClient", "ErrorFor", "Limits", "Pool", "segment"]
+
 ErrorFor = Callable[[Answer], ApiError | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of one client. Seconds and bytes; `total` covers a whole call with its repeats."""
-
-    connect: float = 5.0
-    read: float = 15.0
-    total: float = 15.0
-    max_answer_bytes: int = 8 << 20
-    max_connections: int = 64
 
 
 class Pool:
@@ -279,13 +269,6 @@ class ApiClient:
     async def aclose(self) -> None:
         """Closes the pool, for every client bound to it."""
         await self._pool.aclose()
-
-
-def segment(value: str) -> str:
-    """A value as one segment of a path: a ticket id comes from outside and must not lead elsewhere."""
-    if value in ("", ".", ".."):
-        raise FatalApiError("a ticket id is empty or no id")
-    return quote(value, safe="")
 
 
 def _same_host(url: httpx.URL, home: httpx.URL) -> bool:

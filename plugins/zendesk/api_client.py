@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plugins.api import ApiError, CallTimedOut, FatalApiError, RateLimited, RetriableApiError, TornAnswer
-from plugins.http.client import ApiClient, segment
 from plugins.http.errors import Answer, error_for
+from plugins.http.limits import segment
+
+if TYPE_CHECKING:
+    from plugins.http.client import ApiClient
 
 MAX_IDS = 100
 """Tickets in one bulk request."""

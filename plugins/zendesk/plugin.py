@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from plugins.api import (
     ApiError,
@@ -34,13 +32,15 @@ from plugins.api import (
     ValidationRefused,
     Verified,
 )
-from plugins.http.auth import BasicAuth, HeaderAuth
 from plugins.mapping import to_id, to_micros
 from plugins.marker import same_marker
 from plugins.richtext import from_markdown, to_html, with_marker
 from plugins.zendesk.api_client import MAX_IDS, ZendeskClient, zendesk_error
 from plugins.zendesk.payload import ZendeskPayload
 from plugins.zendesk.webhook_validator import ZendeskValidator
+
+if TYPE_CHECKING:
+    import httpx
 
 PRIORITY_WORDS: Mapping[Priority, str] = {
     Priority.LOW: "low",
@@ -101,6 +101,8 @@ class ZendeskPlugin(TicketingToolPlugin):
         return ZendeskClient(self.context.http().bound(auth=self._auth(), error_for=zendesk_error))
 
     def _auth(self) -> httpx.Auth:
+        from plugins.http.auth import BasicAuth, HeaderAuth  # with the first call, not with the plugin: the door only reads
+
         auth = self.context.settings.get("auth") or {}
         if auth.get("access_token"):
             return HeaderAuth("Authorization", lambda: self._secret(auth["access_token"]), prefix="Bearer ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import threading
 import time
@@ -193,6 +194,17 @@ def test_manifests_are_read_without_importing_a_plugin() -> None:
     assert registry.sandbox("zendesk").__name__ == "ZendeskSandbox"
     with pytest.raises(PluginConfigError):
         registry.get("nothing")
+
+
+def test_reading_deliveries_needs_no_http_library() -> None:
+    """The door and route never call a tool; aiohttp and httpx would cost each of them 20 MB and half a second at start."""
+    program = (
+        "import sys\nfrom plugins.manager import PluginManager, ToolBinding\nfrom plugins.registry import PluginRegistry\n"
+        "bind = lambda t, n, at: ToolBinding(tenant=t, tool=n, tool_type='zendesk', version=1)\n"
+        "assert PluginManager(PluginRegistry.discover(), bind, lambda t: lambda r: ()).peek('a', 'b', 1)\n"
+        "sys.exit(bool({'aiohttp', 'httpx'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).resolve().parents[2], check=False).returncode == 0
 
 
 def a_distribution(folder: Path, name: str, tool_type: str, *, manifest: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +38,7 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {options.seed}, {options.seconds:.0f} s of faults at {options.rate:.0f} deliveries/s; logs in {folder}", flush=True)
+    logging.getLogger("aiokafka").setLevel("CRITICAL")  # the broker is killed on purpose; its clients need not say so
     verdict, done = asyncio.run(run(folder, options.seed, options.seconds, options.rate))
     print("\n".join(done))
     print(as_json(verdict))

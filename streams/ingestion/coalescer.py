@@ -9,7 +9,7 @@ has ended, acknowledged or failed. A record of that shipment may so reach the to
 stand in the order of arrival, and route drops the second. When the drain has caught up, new records are held in memory, behind
 the spool's last ones, until these are acknowledged; then the direct way is open again.
 
-Each record has one waiter. A waiter that is cancelled takes nothing back: its record stays in its batch.
+Each record has one who waits for it. Whoever stops waiting takes nothing back: the record stays in its batch.
 """
 
 from __future__ import annotations
@@ -51,15 +51,19 @@ class Refused(Exception):
     """The broker will never take this record: it is too large for its topic."""
 
 
+Settled = Callable[["Durable | Exception"], None]
+"""Told once what became of a record: what made it durable, or Unavailable (neither way took it), or Refused."""
+
+
 class _Waiting:
     """A record and the one who waits for it."""
 
-    __slots__ = ("acked", "arrived", "position", "record", "settled", "size", "waiter")
+    __slots__ = ("acked", "arrived", "position", "record", "settled", "size", "tell")
 
-    def __init__(self, record: Record, size: int, waiter: asyncio.Future[Durable], arrived: float) -> None:
+    def __init__(self, record: Record, size: int, tell: Settled, arrived: float) -> None:
         self.record = record
         self.size = size
-        self.waiter = waiter
+        self.tell = tell
         self.arrived = arrived
         self.settled = False
         self.acked = False
@@ -135,20 +139,32 @@ class Coalescer:
         return self._task
 
     def offer(self, record: Record) -> asyncio.Future[Durable]:
-        """Takes the record; the future says what made it durable. Raises Unavailable when too much is pending.
+        """As `take`, with a future: its result is what made the record durable, its exception Unavailable or Refused."""
+        waiter: asyncio.Future[Durable] = self._loop.create_future()
 
-        The future raises Unavailable when neither way took the record, Refused when the broker never will.
-        """
+        def settled(how: Durable | Exception) -> None:
+            if waiter.done():  # cancelled: its record stays in its batch
+                return
+            if isinstance(how, Durable):
+                waiter.set_result(how)
+            else:
+                waiter.set_exception(how)
+
+        self.take(record, settled)
+        return waiter
+
+    def take(self, record: Record, tell: Settled) -> None:
+        """Takes the record; `tell` is called once, later. Raises Unavailable when too much is pending."""
         size = len(record.key) + len(record.value) + RECORD_OVERHEAD
         if self.pending >= self._max_pending or self.pending_bytes + size > self._max_pending_bytes:
             raise Unavailable("too many requests are pending")
-        waiting = _Waiting(record, size, self._loop.create_future(), self._loop.time())
+        waiting = _Waiting(record, size, tell, self._loop.time())
         self.pending += 1
         self.pending_bytes += size
         if self._spooling:
             self._to_spool.append(waiting)
             self._start_spooler()
-            return waiting.waiter
+            return
         lane = self._outlet.lane(record)
         if (queue := self._collected.get(lane)) is None:
             self._collected[lane] = deque((waiting,))
@@ -158,7 +174,6 @@ class Coalescer:
             self._oldest = self._loop.call_at(waiting.arrived + self._ack_timeout, self._switch)
         if self._work is not None and not self._work.done():
             self._work.set_result(None)
-        return waiting.waiter
 
     async def close(self, timeout: float) -> None:
         """Every waiter is answered, what was handed to the broker has `timeout` seconds to land; the rest stays in the spool."""
@@ -248,11 +263,10 @@ class Coalescer:
         self.pending_bytes -= waiting.size
         if not self.pending and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
-        if not waiting.waiter.done():  # done: the request was cancelled; its record stays what it is
-            if isinstance(how, Durable):
-                waiting.waiter.set_result(how)
-            else:
-                waiting.waiter.set_exception(how)
+        try:
+            waiting.tell(how)
+        except Exception:
+            log.exception("an answer could not be given")  # those of its batch are not to suffer for it
 
     def _rearm(self) -> None:
         if self._oldest is not None:

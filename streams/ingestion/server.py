@@ -20,9 +20,9 @@ from schemas.codec import Codec
 from streams.clock import Clock, SystemClock
 from streams.control import publish_schemas
 from streams.ingestion.admin import admin_app
-from streams.ingestion.app import Door, Tools
 from streams.ingestion.coalescer import Coalescer
 from streams.ingestion.counts import Counts
+from streams.ingestion.door import Door, Tools
 from streams.ingestion.outlet import Outlet
 from streams.ingestion.protocol import MAX_CONNECTIONS, DoorProtocol, sweep
 from streams.ingestion.refused import set_aside

@@ -68,7 +68,9 @@ def _bytes(value: bytes) -> bytes:
 
 
 def _string(value: str) -> bytes:
-    return _bytes(value.encode())
+    raw = value.encode()
+    length = len(raw)
+    return (_SHORT[length << 1] if length < 1 << 13 else encode_long(length)) + raw
 
 
 def _optional(value: str | None) -> bytes:
@@ -82,7 +84,9 @@ _SCOPE_OF = {scope.value: encode_long(index) for index, scope in enumerate(Dedup
 
 def encode_received(event: WebhookReceived) -> bytes:
     """A WebhookReceived in single-object encoding, as `Codec.encode` writes it."""
-    headers = event.headers
+    headers = b""
+    if event.headers:
+        headers = encode_long(len(event.headers)) + b"".join([_string(k) + _string(v) for k, v in event.headers.items()])
     return b"".join(
         (
             RECEIVED_HEADER,
@@ -96,7 +100,7 @@ def encode_received(event: WebhookReceived) -> bytes:
             _string(event.tool_type),
             _optional(event.ticket_id),
             _string(event.content_type),
-            b"".join((encode_long(len(headers)), *(_string(k) + _string(v) for k, v in headers.items()))) if headers else b"",
+            headers,
             b"\x00",  # the end of the headers' map
             _string(event.query),
             encode_long(event.received_at),

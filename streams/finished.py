@@ -84,10 +84,10 @@ async def catch_up(
     await consumer.start()
     try:
         place = TopicPartition(PROCESSED.name, partition)
-        consumer.assign([place])
         first, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]
         start = max(first, end - KEPT)
-        consumer.seek(place, start)
+        consumer.assign([place])
+        consumer.seek(place, start)  # with no await since the assignment: aiokafka would begin to look up a position of its own
         read = 0
         while start < end:
             for record in (await consumer.getmany(place, timeout_ms=1000, max_records=2000)).get(place, []):

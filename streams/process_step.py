@@ -83,6 +83,7 @@ class Finished:
     event_id: str
     outcome: ProcessOutcome | None
     reason: FailureReason | None = None
+    detail: str = ""
 
 
 async def process_one(
@@ -127,7 +128,9 @@ async def process_one(
     )
     await ctx.producer.send([Outgoing(PROCESSED.name, state.partition, key, ctx.codec.encode(processed))])
     state.finished.add(routed.event_id, routed.injection_id)
-    return Finished(routed.event_id, outcome, failed.reason if failed is not None else None)
+    if failed is None:
+        return Finished(routed.event_id, outcome)
+    return Finished(routed.event_id, outcome, failed.reason, failed.detail)
 
 
 async def set_aside_undecodable(value: bytes | None, offset: int, key: bytes | None, partition: int, why: str, ctx: ProcessContext) -> None:

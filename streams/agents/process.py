@@ -156,7 +156,7 @@ class ProcessStage(Stage):
         finished = await process_one(item.routed, item.record.offset, item.record.key, state, self._ctx, turn)
         self.runner.count(finished.outcome.value if finished.outcome is not None else "repeats")
         if finished.reason is not None:
-            log.warning("set aside: %s event %s", finished.reason.value, finished.event_id)
+            log.warning("set aside: %s event %s: %s", finished.reason.value, finished.event_id, finished.detail)
         item.batch.record_done(item.record.offset)
 
     def _on_crash(self, exc: BaseException) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from cli.output import CommandError
+from cli.output import CommandError, say
 from streams.settings import Settings
 
 
@@ -28,15 +28,18 @@ def materialize(settings: Settings, instance: str, keep_days: int, log_level: st
 
     Example: ai-agents materialize --instance 1
     """
-    from analytics.open import sqlite_path
-    from analytics.store import StoreError
+    from analytics.open import open_store
+    from analytics.store import StoreBusy, StoreError, StoreFull
     from streams.agents.materialize import MaterializeStage
     from streams.batching import run_stage
 
     try:
-        sqlite_path(settings.store_url)
+        open_store(settings.store_url).close()
+    except (StoreBusy, StoreFull) as exc:
+        say(f"{exc}; the stage waits for it")
     except StoreError as exc:
         raise CommandError(str(exc)) from exc
     chosen = dataclasses.replace(settings, instance=instance)
     code = run_stage(MaterializeStage(chosen, keep_days=keep_days), chosen, log_level=log_level)
-    raise click.exceptions.Exit(code)
+    if code:
+        raise CommandError("the stage ended; what was unfinished is read again at the next start")

@@ -24,7 +24,7 @@ from cli.bench.measure import Baseline, BenchResult, cpu_us_between, usage
 from schemas.codec import Codec
 from schemas.events import Call, TicketProcessed
 from schemas.ids import new_event_id
-from streams.agents.materialize import MaterializeStage
+from streams.agents.materialize import MaterializeStage, spare_the_collector
 from streams.settings import Settings
 from streams.topics import PROCESSED
 
@@ -207,6 +207,7 @@ async def _bare(settings: Settings) -> None:
     )
     await consumer.start()
     consumer.assign([TopicPartition(PROCESSED.name, p) for p in positions])
+    spare_the_collector()
     await _gate()
     for partition, offset in positions.items():
         consumer.seek(TopicPartition(PROCESSED.name, partition), offset)

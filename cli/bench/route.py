@@ -1,0 +1,211 @@
+"""`ai-agents bench route`: received events on a topic to their routed records, dedup on.
+
+Zendesk events of 2 KB of one tenant with ten rules, one in a hundred a redelivery. The stage runs as it always does, in a process
+of its own; so do the baselines, on the same bytes and calling the same functions (cli/bench/route_baselines.py). Each waits at its
+gate before the first fetch and is measured from there to the last acknowledged record; between them the outputs are made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from cli.bench.load import a_delivery
+from cli.bench.measure import Baseline, BenchResult, cpu_us_between, usage
+from schemas.codec import Codec
+from schemas.events import TenantConfigured, WebhookReceived
+from schemas.hotpath import encode_received
+from schemas.ids import delivery_dedup_key, new_event_id, ticket_key
+from streams.topics import RECEIVED, ROUTED, SEEN, TENANTS
+
+TARGET_US = 26.0
+PARTITIONS = 4
+TICKETS = 400
+REDELIVERED_EVERY = 100
+FAUST_EVENTS = 20_000
+"""The Faust agent is given fewer: at its speed more would only take longer."""
+SEND_AT_ONCE = 500
+POLL_SECONDS = 0.05
+PATIENCE_SECONDS = 60.0
+CONFIG = {
+    "tenant": "bench",
+    "tools": {
+        "desk": {"type": "zendesk", "actor": "8447000000000", "webhook": {"secret": "${secret:hook}"}},
+        "jira": {"type": "jira"},
+    },
+    "routes": [
+        {"name": "changes", "match": {"type": "change"}, "to": "jira", "do": ["mirror"]},
+        {"name": "P1 incidents", "match": {"type": "incident", "priority": "P1"}, "to": "jira", "do": ["mirror", "note"]},
+        {"name": "the board", "match": {"requester": "*@board.example"}, "to": "jira", "do": ["mirror"]},
+        {"name": "spam", "match": {"tags": "spam"}, "do": ["drop"]},
+        {"name": "printers", "match": {"subject": "*printer*", "status": ["new", "open"]}, "to": "desk", "do": ["note"]},
+        {"name": "resolved", "match": {"status": "resolved"}, "to": "desk", "do": ["note"]},
+        {"name": "Bonn", "match": {"custom_fields.site": "Bonn"}, "to": "jira", "do": ["mirror"]},
+        {"name": "many seats", "match": {"custom_fields.seats": {"min": 100}}, "to": "jira", "do": ["mirror"]},
+        {"name": "problems", "match": {"type": "problem"}, "to": "jira", "do": ["mirror"]},
+        {"name": "incidents", "match": {"type": "incident"}, "to": "jira", "do": ["mirror"]},
+    ],
+    "default": {"to": "desk", "do": ["note"]},
+}
+
+
+def run(events: int) -> BenchResult:
+    """Measures `events` received events, each way in turn."""
+    from streams.broker.embedded import EmbeddedBroker
+
+    some = min(events, FAUST_EVENTS)
+    with tempfile.TemporaryDirectory(prefix="ai-agents-bench-") as folder:
+        broker = EmbeddedBroker(Path(folder) / "kafka", ephemeral=True)
+        brokers = broker.start()
+        try:
+            asyncio.run(_fill(brokers, some))
+            manual = _measure("faust", brokers, Path(folder) / "faust", some)
+            asyncio.run(_fill(brokers, events))
+            bare = _measure("bare", brokers, Path(folder) / "bare", events)
+            asyncio.run(_renew(brokers, [ROUTED.name, SEEN.name]))
+            ours = _measure("stage", brokers, Path(folder) / "stage", events)
+        finally:
+            broker.stop()
+    return BenchResult(
+        step="route",
+        events=events,
+        cpu_us_per_event=ours.cpu_us_per_event,
+        events_per_s=ours.events_per_s,
+        rss_mb=ours.rss_mb,
+        target=TARGET_US,
+        baselines=[
+            Baseline("bare aiokafka loop, same functions", bare.cpu_us_per_event, bare.events_per_s),
+            Baseline("Faust agent as its manual shows it, same functions", manual.cpu_us_per_event, manual.events_per_s),
+        ],
+        details={"faust_events": some, "redelivered": events // REDELIVERED_EVERY},
+    )
+
+
+def a_record(n: int, now: int) -> tuple[bytes, bytes]:
+    """Key and value of an event as the door makes it; every hundredth is the redelivery of one before it, on the same partition."""
+    number = n - TICKETS if n % REDELIVERED_EVERY == 0 and n > TICKETS else n
+    ticket_id, delivery = str(1 + n % TICKETS), f"6f0ae7bc-33b8-4b6f-9f3c-{number:012d}"
+    key = ticket_key("bench", "desk", ticket_id).encode()
+    event = WebhookReceived(
+        event_id=new_event_id(),
+        dedup_key=delivery_dedup_key("bench", "desk", delivery),
+        dedup_scope="delivery",
+        delivery_id=delivery,
+        tenant="bench",
+        tool="desk",
+        tool_type="zendesk",
+        ticket_id=ticket_id,
+        content_type="application/json",
+        headers={
+            "x-zendesk-account-id": "12514403",
+            "x-zendesk-webhook-id": "01HWEBHOOK",
+            "x-zendesk-webhook-invocation-id": f"01HCALL{n:010d}",
+        },
+        received_at=now + n * 100,
+        verified_by="zendesk-hmac:ab12cd34",
+        validation_us=41,
+        body=a_delivery(number),
+    )
+    return key, encode_received(event)
+
+
+def to_route(events: int) -> int:
+    """How many of so many events are no redeliveries."""
+    return sum(1 for n in range(events) if not (n % REDELIVERED_EVERY == 0 and n > TICKETS))
+
+
+async def _renew(brokers: str, names: list[str]) -> None:
+    """Deletes topics and makes every missing one."""
+    from streams.broker.admin import ensure_topics
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    try:
+        there = set(await admin.list_topics())
+        if gone := [name for name in names if name in there]:
+            await admin.delete_topics(gone)
+            while set(gone) & set(await admin.list_topics()):  # noqa: ASYNC110 - the broker tells nobody when it is done
+                await asyncio.sleep(POLL_SECONDS)
+    finally:
+        await admin.close()
+    await ensure_topics(brokers, PARTITIONS)
+
+
+async def _fill(brokers: str, events: int) -> None:
+    from streams.producer import Outgoing, StageProducer
+
+    await _renew(brokers, [RECEIVED.name, ROUTED.name, SEEN.name])
+    now = time.time_ns() // 1000
+    producer = StageProducer(brokers)
+    await producer.start()
+    try:
+        configured = TenantConfigured(tenant="bench", version=1, effective_at=1, applied_at=1, config=json.dumps(CONFIG))
+        await producer.send([Outgoing(TENANTS.name, 0, b"bench/1", Codec().encode(configured))])
+        for begin in range(0, events, SEND_AT_ONCE):
+            numbers = range(begin, min(begin + SEND_AT_ONCE, events))
+            await producer.send([Outgoing(RECEIVED.name, n % TICKETS % PARTITIONS, *a_record(n, now)) for n in numbers])
+    finally:
+        await producer.stop()
+
+
+def _measure(mode: str, brokers: str, folder: Path, events: int) -> BenchResult:
+    """Runs one way in a process of its own, from its gate until the broker has every routed record."""
+    folder.mkdir(parents=True)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - this program itself
+            [sys.executable, "-m", "cli.bench.route_baselines", mode, brokers, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        if process.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"the {mode} process did not start: {(folder / 'log').read_text()[-2000:]}")
+        before, began = usage([process.pid]), time.monotonic()
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        try:
+            asyncio.run(_until_routed(brokers, to_route(events), process))
+        except (TimeoutError, RuntimeError) as exc:
+            raise RuntimeError(f"the {mode} process stopped at {exc}: {(folder / 'log').read_text()[-2000:]}") from exc
+        seconds, after = time.monotonic() - began, usage([process.pid])
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+    return BenchResult(
+        step=mode,
+        events=events,
+        cpu_us_per_event=cpu_us_between(before, after, events),
+        events_per_s=round(events / seconds, 1),
+        rss_mb=round(after.rss / 1e6, 1),
+        target=TARGET_US,
+    )
+
+
+async def _until_routed(brokers: str, records: int, process: subprocess.Popen[bytes]) -> None:
+    """Returns once the routed topic has so many records, by its end offsets."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
+    await consumer.start()
+    try:
+        places = [TopicPartition(ROUTED.name, p) for p in range(PARTITIONS)]
+        last, moved = -1, time.monotonic()
+        while (done := sum((await consumer.end_offsets(places)).values())) < records:
+            if done != last:
+                last, moved = done, time.monotonic()
+            if process.poll() is not None or time.monotonic() - moved > PATIENCE_SECONDS:
+                raise RuntimeError(f"{done} of {records} records")
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        await consumer.stop()

@@ -18,19 +18,12 @@ from plugins.richtext import from_html, from_plain, to_html, to_plain
 from plugins.sandbox.http import Request, Response, json_response, route
 from plugins.sandbox.server import Actor, Sandbox, iso, now
 from plugins.sandbox.webhooks import RetryPolicy
+from plugins.zendesk.sandbox_events import WORDS, comment_event, event_body, in_events, in_zendesk_words, trigger_body
+from plugins.zendesk.sandbox_pages import by_offset, page, shown
 
 API_USER, AGENT_USER, CUSTOMER_USER = 9_000_000_001, 9_000_000_002, 9_000_000_003
 ACCOUNT_ID = 22_000_001
-WORDS: Mapping[str, tuple[str, ...]] = {
-    "priority": ("low", "normal", "high", "urgent"),
-    "status": ("new", "open", "pending", "hold", "solved", "closed"),
-    "type": ("incident", "problem", "question", "task"),
-}
-FROM_CANONICAL: Mapping[str, Mapping[str, str]] = {
-    "priority": {"low": "low", "medium": "normal", "high": "high", "urgent": "urgent"},
-    "status": {"new": "new", "open": "open", "pending": "pending", "resolved": "solved", "closed": "closed"},
-    "type": {"incident": "incident", "problem": "problem", "request": "question", "change": "task"},
-}
+CUSTOMERS = frozenset({str(CUSTOMER_USER)})
 EVENTS: Mapping[str, str] = {
     "status": "status_changed",
     "priority": "priority_changed",
@@ -141,14 +134,14 @@ class ZendeskSandbox(Sandbox):
     @route("GET", "/api/v2/tickets/{id}")
     def show(self, request: Request) -> Response:
         ticket = self.tickets.get(request.params["id"])
-        return self._json({"ticket": _shown(ticket)}) if ticket else self.refusal(404, request)
+        return self._json({"ticket": shown(ticket)}) if ticket else self.refusal(404, request)
 
     @route("GET", "/api/v2/tickets")
     def index(self, request: Request) -> Response:
         query = request.query
         if "external_id" in query:
-            return self._json(_by_offset(self._with_external_id(query["external_id"]), query, "tickets"))
-        return self._json(_page([_shown(t) for t in self.tickets.values() if self.indexed(t["_at"])], query, "tickets"))
+            return self._json(by_offset(self._with_external_id(query["external_id"]), query, "tickets"))
+        return self._json(page([shown(t) for t in self.tickets.values() if self.indexed(t["_at"])], query, "tickets"))
 
     @route("GET", "/api/v2/tickets/show_many")
     def show_many(self, request: Request) -> Response:
@@ -159,7 +152,7 @@ class ZendeskSandbox(Sandbox):
         if "external_ids" in query:
             found = [ticket for external_id in ids for ticket in self._with_external_id(external_id)]
         else:
-            found = [_shown(self.tickets.get(i)) for i in ids if i in self.tickets]
+            found = [shown(self.tickets.get(i)) for i in ids if i in self.tickets]
         return self._json({"tickets": found, "next_page": None, "previous_page": None, "count": len(found)})
 
     @route("POST", "/api/v2/tickets")
@@ -173,7 +166,7 @@ class ZendeskSandbox(Sandbox):
             return refusal or self.refusal(500, request)
         ticket, audit = self._create(given, comment, request)
         where = f"{self.base_url}/api/v2/tickets/{ticket['id']}.json"
-        return self._json({"ticket": _shown(ticket), "audit": _shown(audit)}, 201, {"location": where})
+        return self._json({"ticket": shown(ticket), "audit": shown(audit)}, 201, {"location": where})
 
     @route("PUT", "/api/v2/tickets/{id}")
     def update(self, request: Request) -> Response:
@@ -186,7 +179,7 @@ class ZendeskSandbox(Sandbox):
         if refusal is not None:
             return refusal
         audit = self._update(ticket, given, request)
-        return self._json({"ticket": _shown(ticket), "audit": _shown(audit)})
+        return self._json({"ticket": shown(ticket), "audit": shown(audit)})
 
     @route("PUT", "/api/v2/tickets/update_many")
     def update_many(self, request: Request) -> Response:
@@ -237,7 +230,7 @@ class ZendeskSandbox(Sandbox):
     # people --------------------------------------------------------------------------------------------------------------
     def person_creates(self, fields: Mapping[str, Any], request: Request) -> str:
         request.actor = Actor(str(CUSTOMER_USER), True, "Cora Customer")
-        given = {**_in_zendesk_words(fields), "requester_id": CUSTOMER_USER}
+        given = {**in_zendesk_words(fields), "requester_id": CUSTOMER_USER}
         ticket, _ = self._create(given, {"body": fields.get("description") or fields.get("subject") or "", "public": True}, request)
         return str(ticket["id"])
 
@@ -246,7 +239,7 @@ class ZendeskSandbox(Sandbox):
         ticket = self.tickets.get(ticket_id)
         if ticket is None:
             return False
-        given = _in_zendesk_words(fields)
+        given = in_zendesk_words(fields)
         if fields.get("comment"):
             given["comment"] = {"body": fields["comment"], "public": fields.get("public", True)}
         self._update(ticket, given, request)
@@ -304,7 +297,7 @@ class ZendeskSandbox(Sandbox):
             self.ledger.write("update", ticket_id, request, external_id=ticket["external_id"], marker=_event_of(given))
         for name, previous in changed.items():
             if name in EVENTS:
-                event = {"current": _in_events(name, ticket[name]), "previous": _in_events(name, previous)}
+                event = {"current": in_events(name, ticket[name]), "previous": in_events(name, previous)}
                 self._tell(ticket, request.actor, EVENTS[name], event)
         if "tags" in changed:
             old, new = set(changed["tags"] or ()), set(ticket["tags"] or ())
@@ -313,7 +306,7 @@ class ZendeskSandbox(Sandbox):
             event = {"custom_field": {"id": str(field_id)}, "current": {"value": value}, "previous": {"value": previous}}
             self._tell(ticket, request.actor, "custom_field_changed", event)
         if isinstance(comment, dict):
-            self._tell(ticket, request.actor, "comment_added", {"comment": _comment_event(audit["events"][0], request.actor)})
+            self._tell(ticket, request.actor, "comment_added", {"comment": comment_event(audit["events"][0], request.actor, CUSTOMERS)})
         return audit
 
     def _audit(
@@ -383,7 +376,7 @@ class ZendeskSandbox(Sandbox):
         thread = self.threads.get(request.params["id"])
         if thread is None:
             return self.refusal(404, request)
-        return self._json(_page([_shown(item) for item in thread[name] if self.indexed(item["_at"])], request.query, name))
+        return self._json(page([shown(item) for item in thread[name] if self.indexed(item["_at"])], request.query, name))
 
     def _invalid(self, given: Mapping[str, Any], ticket: Mapping[str, Any] | None = None) -> Response | None:
         faults = {}
@@ -416,7 +409,7 @@ class ZendeskSandbox(Sandbox):
 
     def _with_external_id(self, external_id: str) -> list[dict[str, Any]]:
         found = [self.tickets.get(str(i)) for i in self._by_external_id.get(external_id, ())]
-        return [_shown(t) for t in found if t["external_id"] == external_id and self.indexed(t["_at"])]
+        return [shown(t) for t in found if t["external_id"] == external_id and self.indexed(t["_at"])]
 
     def _add_user(self, number: int, email: str, name: str, role: str) -> int:
         self.users.put(str(number), {"id": number, "name": name, "email": email, "role": role, "active": True, "suspended": False})
@@ -431,61 +424,8 @@ class ZendeskSandbox(Sandbox):
 
     # webhooks out --------------------------------------------------------------------------------------------------------
     def _tell(self, ticket: Mapping[str, Any], actor: Actor, kind: str, event: Mapping[str, Any]) -> None:
-        if self.keys.get("webhook_kind") == "trigger":
-            self.fire(self._trigger_body(ticket, actor, kind))
-            return
-        seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-        self.fire(
-            {
-                "account_id": ACCOUNT_ID,
-                "detail": {
-                    "actor_id": actor.id,
-                    "assignee_id": _text_id(ticket["assignee_id"]),
-                    "brand_id": "8001",
-                    "created_at": ticket["created_at"],
-                    "custom_status": "8101",
-                    "description": ticket["description"],
-                    "external_id": ticket["external_id"],
-                    "form_id": "8201",
-                    "group_id": "8301",
-                    "id": str(ticket["id"]),
-                    "is_public": ticket["is_public"],
-                    "organization_id": "",
-                    "priority": _in_events("priority", ticket["priority"]),
-                    "requester_id": str(ticket["requester_id"]),
-                    "status": _in_events("status", ticket["status"]),
-                    "subject": ticket["subject"],
-                    "submitter_id": str(ticket["submitter_id"]),
-                    "tags": ticket["tags"],
-                    "type": _in_events("type", ticket["type"]),
-                    "updated_at": ticket["updated_at"],
-                    "via": {"channel": "web_service"},
-                },
-                "event": event,
-                "id": str(uuid4()),
-                "subject": f"zen:ticket:{ticket['id']}",
-                "time": f"{iso(seconds * 1_000_000)[:-1]}.{nanos:09d}Z",
-                "type": f"zen:event-type:ticket.{kind}",
-                "zendesk_event_version": "2022-11-06",
-            }
-        )
-
-    def _trigger_body(self, ticket: Mapping[str, Any], actor: Actor, kind: str) -> dict[str, str]:
-        """The template the README recommends, rendered: every value a text, words in their display form."""
-        words = {"created": "created", "comment_added": "commented"}
-        return {
-            "ticket_id": str(ticket["id"]),
-            "event": words.get(kind, "updated"),
-            "title": str(ticket["subject"]),
-            "description": str(ticket["description"]),
-            "status": str(ticket["status"]).capitalize(),
-            "priority": str(ticket["priority"] or "-").capitalize(),
-            "type": str(ticket["type"] or "-").capitalize(),
-            "tags": " ".join(ticket["tags"]),
-            "external_id": str(ticket["external_id"] or ""),
-            "actor_id": actor.id,
-            "updated_at": str(ticket["updated_at"]),
-        }
+        of_a_trigger = self.keys.get("webhook_kind") == "trigger"
+        self.fire(trigger_body(ticket, actor, kind) if of_a_trigger else event_body(ACCOUNT_ID, ticket, actor, kind, event))
 
     def _json(self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         """An answer with the rate-limit headers; the limit is shown and not enforced (faults do that)."""
@@ -503,14 +443,6 @@ def _ticket_in(request: Request) -> dict[str, Any]:
     return ticket if isinstance(ticket, dict) else {}
 
 
-def _in_zendesk_words(fields: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: fields[name] for name in ("subject", "tags") if name in fields}
-    for name, words in FROM_CANONICAL.items():
-        if fields.get(name) in words:
-            given[name] = words[fields[name]]
-    return given
-
-
 def _text_of(comment: Mapping[str, Any]) -> Any:
     if comment.get("html_body"):
         return from_html(str(comment["html_body"]))
@@ -521,45 +453,3 @@ def _event_of(given: Mapping[str, Any]) -> str | None:
     metadata = given.get("metadata")
     found = metadata.get("ai_agents_event") if isinstance(metadata, dict) else None
     return str(found) if found is not None else None
-
-
-def _comment_event(said: Mapping[str, Any], actor: Actor) -> dict[str, Any]:
-    author = {"id": actor.id, "is_staff": actor.id != str(CUSTOMER_USER), "name": actor.name}
-    return {"id": str(said["id"]), "body": said["plain_body"], "is_public": said["public"], "author": author}
-
-
-def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document without what is the sandbox's own."""
-    shown = {name: value for name, value in document.items() if not name.startswith("_")}
-    if "events" in shown:
-        shown["events"] = [_shown(event) for event in shown["events"]]
-    return shown
-
-
-def _in_events(name: str, value: Any) -> Any:
-    """Events write the closed words in upper case and ids as text."""
-    if name in WORDS:
-        return value.upper() if isinstance(value, str) else None
-    return _text_id(value) if name.endswith("_id") and name != "external_id" else value
-
-
-def _text_id(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _page(items: list[dict[str, Any]], query: Mapping[str, str], name: str) -> dict[str, Any]:
-    """By cursor when asked with page[size], else by offset."""
-    if "page[size]" not in query:
-        return _by_offset(items, query, name)
-    size, start = min(int(query["page[size]"]), 100), int(query.get("page[after]") or 0)
-    end = start + size
-    more = end < len(items)
-    meta = {"has_more": more, "after_cursor": str(end) if more else None, "before_cursor": str(start)}
-    return {name: items[start:end], "meta": meta, "links": {"next": None, "prev": None}}
-
-
-def _by_offset(items: list[dict[str, Any]], query: Mapping[str, str], name: str) -> dict[str, Any]:
-    size, page = min(int(query.get("per_page") or 100), 100), int(query.get("page") or 1)
-    start = (page - 1) * size
-    more = start + size < len(items)
-    return {name: items[start : start + size], "next_page": str(page + 1) if more else None, "previous_page": None, "count": len(items)}

@@ -34,6 +34,7 @@ GROUP_BYTES = 4 << 20
 DRAIN_RECORDS = 2000
 DRAIN_BYTES = 1 << 20
 STUCK_SECONDS = 60.0
+DISK_SECONDS = 2.0
 
 
 class Durable(Enum):
@@ -118,6 +119,7 @@ class Coalescer:
         self._spooling = True  # until connected and drained
         self._to_spool: deque[_Waiting] = deque()
         self._spooler: asyncio.Task[None] | None = None
+        self._disk_hangs = False
         self._delivered: set[Position] = set()  # in the spool, and acknowledged late on the direct way
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._task: asyncio.Task[None] | None = None
@@ -158,6 +160,8 @@ class Coalescer:
         size = len(record.key) + len(record.value) + RECORD_OVERHEAD
         if self.pending >= self._max_pending or self.pending_bytes + size > self._max_pending_bytes:
             raise Unavailable("too many requests are pending")
+        if self._spooling and self._disk_hangs:
+            raise Unavailable("neither the broker nor the spool answers")
         waiting = _Waiting(record, size, tell, self._loop.time())
         self.pending += 1
         self.pending_bytes += size
@@ -316,19 +320,30 @@ class Coalescer:
             self._spooler = None
 
     async def _spool_group(self, group: Sequence[_Waiting]) -> None:
+        write = self._loop.run_in_executor(self._thread, self._spool.append, [waiting.record for waiting in group])
         try:
-            records = [waiting.record for waiting in group]
-            positions = await self._loop.run_in_executor(self._thread, self._spool.append, records)
+            await asyncio.wait([write], timeout=DISK_SECONDS)
+            if not write.done():  # a disk that hangs: nobody waits for it; what it stores after all is sent again, under its own id
+                log.error("the spool's disk does not answer; requests are refused until it does")
+                self._disk_hangs = True
+                self._give_up_spooling(group)
+                await asyncio.wait([write])
+                self._disk_hangs = False
+            positions = write.result()
         except (SpoolFull, OSError) as exc:
             log.warning("the spool takes nothing: %s", exc)
-            for waiting in group:
-                self._settle(waiting, Unavailable("neither the broker nor the spool takes anything now"))
+            self._give_up_spooling(group)
             return
         for waiting, position in zip(group, positions, strict=True):
             waiting.position = position
             if waiting.acked:
                 self._delivered.add(position)
             self._settle(waiting, Durable.SPOOL)
+
+    def _give_up_spooling(self, group: Sequence[_Waiting]) -> None:
+        for waiting in (*group, *self._to_spool):
+            self._settle(waiting, Unavailable("neither the broker nor the spool takes anything now"))
+        self._to_spool.clear()
 
     # the way back ----------------------------------------------------------------------------------------------------
     async def _drain(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -168,6 +170,35 @@ async def test_without_broker_and_room_the_answer_is_no_not_silence(tmp_path: Pa
                 results += await asyncio.gather(coalescer.offer(record), return_exceptions=True)
         assert results[0] is Durable.SPOOL
         assert isinstance(results[-1], Unavailable)
+
+
+async def test_a_hanging_disk_is_answered_not_waited_for(tmp_path: Path, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An fsync that never returns: requests are told within moments, and taken again once the disk answers."""
+    monkeypatch.setattr("streams.ingestion.coalescer.DISK_SECONDS", 0.1)
+    disk = threading.Event()
+    real = os.fdatasync
+
+    def hang(descriptor: int) -> None:
+        disk.wait(20)
+        real(descriptor)
+
+    async with coalescer_on("127.0.0.1:1", tmp_path) as coalescer:
+        source = records_of(tenant)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", hang)
+            async with asyncio.timeout(5):
+                with pytest.raises(Unavailable):
+                    await coalescer.offer(next(source))
+                with pytest.raises(Unavailable):
+                    await coalescer.offer(next(source))
+            disk.set()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    assert await coalescer.offer(next(source)) is Durable.SPOOL
+                    break
+                except Unavailable:
+                    await asyncio.sleep(0.01)  # the hanging call is on its way back
 
 
 async def test_while_the_broker_sleeps_order_and_promises_hold(fresh_broker: EmbeddedBroker, tmp_path: Path, tenant: str) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from streams.broker.errors import BrokerError, PartitionMismatch
 from streams.security import client_options
@@ -181,7 +188,14 @@ async def committed(brokers: str, group: str, security: Mapping[str, Any] | None
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[Position, int]:
-    found = await admin.list_consumer_group_offsets(group)
+    async with asyncio.timeout(_READY_TIMEOUT_S):
+        while True:
+            try:
+                found = await admin.list_consumer_group_offsets(group)
+            except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+                await asyncio.sleep(0.1)  # the first question about any group makes the topic that holds the answers
+            else:
+                break
     return {(tp.topic, tp.partition): o.offset for tp, o in found.items() if o.offset >= 0}
 
 

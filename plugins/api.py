@@ -19,6 +19,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from schemas.ticket import (
     PRIORITY_ALIASES,
     Priority,
@@ -37,8 +39,7 @@ API_VERSION = "2"
 # --- what comes in -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One webhook request as received. `headers` by lower-case name; `query` undecoded; `received_at` in epoch microseconds.
 
     `received_at` is the only clock a verification may use, so a re-read decides the same.

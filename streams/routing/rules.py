@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from schemas.events import Decision
 from schemas.ticket import TicketMetadata
-from streams.routing.conditions import ConditionError, compile_match
+from streams.routing.conditions import ENUMS, Condition, ConditionError, compile_match
 from streams.routing.decision import Dropped
 
 LATER = ("when", "continue", "window", "percent")
 ACTIONS = ("mirror", "note", "enrich", "drop")
+MAX_NARROWED = 2000
 
 
 @runtime_checkable
@@ -45,27 +46,40 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """One configured route. It is a RoutingRule too, so the two forms can be asked alike."""
+    """One configured route. It is a RoutingRule too, so the two forms can be asked alike.
+
+    `words` is the part of its match about type, priority, status and change; `rest` the other part, None when there is none.
+    """
 
     name: str
-    matches: Callable[[TicketMetadata], bool]
+    words: Condition
+    rest: Condition | None
     answer: Decision | Dropped
+
+    def matches(self, metadata: TicketMetadata) -> bool:
+        return self.words(metadata) and (self.rest is None or self.rest(metadata))
 
     def should_route_to(self, metadata: TicketMetadata) -> str | None:
         return self.answer.target if isinstance(self.answer, Decision) and self.matches(metadata) else None
+
+
+Step = tuple[Callable[[TicketMetadata], Any], Decision | Dropped | None]
+"""A test and its answer; a rule in code has none: what its test finds is the answer."""
 
 
 class RuleSet:
     """Rules in the tenant's order. `decide` gives the same object again for the same rule, so callers may keep work by identity.
 
     The decision may name the tool the ticket came from: there `mirror` is a no-op of process, and `note` goes to the ticket itself.
+    For tickets of one type, priority, status and change the same rules come into question; they are found once and kept.
     """
 
     def __init__(self, rules: Sequence[CompiledRule | RoutingRule], default: Decision | Dropped | None, version: int) -> None:
         self.rules = tuple(rules)
         self.default = default
         self.version = version
-        self._steps = tuple((r.matches, r.answer) if isinstance(r, CompiledRule) else (_ask(r, version), None) for r in rules)
+        self._code = {id(rule): _ask(rule, version) for rule in self.rules if not isinstance(rule, CompiledRule)}
+        self._narrowed: dict[tuple[str, str, str, str], tuple[Step, ...]] = {}
 
     @classmethod
     def compile(cls, routes: Sequence[RouteLike | RoutingRule], default: RouteLike | None, version: int) -> RuleSet:
@@ -81,10 +95,13 @@ class RuleSet:
                 raise RuleError((*path, "name"), f"#{index + 1}", "every route has a name; decisions are shown by it")
             _refuse_later_keys(route, path, name)
             try:
-                matches = compile_match(getattr(route, "match", {}))
+                match: Mapping[str, Any] = getattr(route, "match", {})
+                words = compile_match({field: value for field, value in match.items() if field in ENUMS})
+                others = {field: value for field, value in match.items() if field not in ENUMS}
+                rest = compile_match(others) if others else None
             except ConditionError as exc:
                 raise RuleError((*path, "match"), name, str(exc)) from None
-            rules.append(CompiledRule(name, matches, _answer(route, path, name, version)))
+            rules.append(CompiledRule(name, words, rest, _answer(route, path, name, version)))
         answer = None
         if default is not None:
             _refuse_later_keys(default, ("default",), "default")
@@ -93,10 +110,32 @@ class RuleSet:
 
     def decide(self, metadata: TicketMetadata) -> Decision | Dropped | None:
         """The first matching rule's answer, else the default's; None when there is neither: the ticket is unroutable."""
-        for matches, answer in self._steps:
-            if found := matches(metadata):
-                return answer if answer is not None else found  # type: ignore[return-value]  # a rule in code finds its own answer
+        words = (metadata.type, metadata.priority, metadata.status, metadata.change)
+        steps = self._narrowed.get(words)
+        if steps is None:
+            if len(self._narrowed) >= MAX_NARROWED:  # a plugin that gives words of its own must not fill the memory
+                self._narrowed.clear()
+            steps = self._narrowed[words] = self._narrow(metadata)
+        for test, answer in steps:
+            if found := test(metadata):
+                return answer if answer is not None else cast("Decision", found)
         return self.default
+
+    def _narrow(self, metadata: TicketMetadata) -> tuple[Step, ...]:
+        """The rules that can match a ticket with these words; nothing after the first that surely does."""
+        steps: list[Step] = []
+        for rule in self.rules:
+            if not isinstance(rule, CompiledRule):
+                steps.append((self._code[id(rule)], None))
+            elif rule.words(metadata):
+                steps.append((rule.rest or _surely, rule.answer))
+                if rule.rest is None:
+                    break
+        return tuple(steps)
+
+
+def _surely(metadata: TicketMetadata) -> bool:
+    return True
 
 
 def _ask(rule: RoutingRule, version: int) -> Callable[[TicketMetadata], Any]:

@@ -120,6 +120,28 @@ def test_a_route_that_cannot_work_is_refused_with_its_place(route: SimpleNamespa
     assert caught.value.path == path
 
 
+conditions = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["incident", "change", ["incident", "request"]]),
+        "priority": st.sampled_from(["P1", {"gte": "P2"}]),
+        "subject": st.sampled_from(["*a*", "b"]),
+    },
+)
+tickets = st.builds(
+    a_ticket, type=st.sampled_from(list(TicketType)), priority=st.sampled_from(list(Priority)), subject=st.sampled_from(["a", "b", "ab"])
+)
+
+
+@given(st.lists(conditions, max_size=6), st.lists(tickets, max_size=12))
+def test_what_is_kept_between_tickets_changes_no_answer(matches: list[dict[str, Any]], asked: list[TicketMetadata]) -> None:
+    """Rules are narrowed once for tickets with the same words; each answer must be that of asking every rule in turn."""
+    rules = RuleSet.compile([a_route(f"r{i}", m, to=f"t{i}") for i, m in enumerate(matches)], a_route(to="rest"), 1)
+    for ticket in asked:
+        targets = [rule.should_route_to(ticket) for rule in rules.rules]
+        assert rules.decide(ticket).target == next(filter(None, targets), "rest")  # type: ignore[union-attr]
+
+
 @given(st.lists(st.sampled_from(["incident", "request", "problem", "change"]), max_size=6), st.sampled_from(list(TicketType)))
 def test_the_answer_is_that_of_the_first_equal_type(types: list[str], kind: TicketType) -> None:
     """Against the plainest model of "first match wins"."""

@@ -15,8 +15,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.codec import Codec, CodecError
-from schemas.events import BatchSeen, ProcessingFailed, RetryScheduled, SchemaPublished, TicketProcessed, TicketRouted
-from schemas.hotpath import decode_received
+from schemas.events import ProcessingFailed, RetryScheduled, SchemaPublished, TicketRouted
+from schemas.hotpath import ROUTED_HEADER, decode_received
+from schemas.hotpath_processed import decode_processed
+from schemas.hotpath_seen import decode_batch_seen
 from streams import topics
 from streams.broker.admin import committed, named_errors, offsets
 from streams.ledger import Entry, PartitionLedger, State
@@ -219,6 +221,8 @@ async def _ledgers(brokers: str, security: Mapping[str, Any]) -> AsyncIterator[t
 
 T = TypeVar("T", bound=msgspec.Struct)
 Teller = Callable[[Any], None]
+_ROUTED_BEGINS = ROUTED_HEADER + b"\x48"
+"""A TicketRouted of this build's writer with an id of 36 characters."""
 
 
 def _received(ledger: PartitionLedger, codec: Codec) -> Teller:
@@ -236,16 +240,24 @@ def _received(ledger: PartitionLedger, codec: Codec) -> Teller:
 
 def _seen(ledger: PartitionLedger, codec: Codec) -> Teller:
     def tell(record: Any) -> None:
-        event = _decoded(codec, record.value, BatchSeen)
-        for one in event.records if event is not None else ():
-            ledger.seen(one.offset, one.event_id or None, one.outcome, one.original)
+        try:
+            _, _, parts = decode_batch_seen(record.value or b"", codec)
+        except CodecError:
+            return
+        for part in parts:
+            ledger.seen(part.offset, part.outcome, part.original)
 
     return tell
 
 
 def _routed(ledger: PartitionLedger, codec: Codec) -> Teller:
     def tell(record: Any) -> None:
-        if (event := _decoded(codec, record.value, TicketRouted)) is not None:
+        value = record.value
+        if value is not None and value.startswith(_ROUTED_BEGINS):
+            # Only the first two fields are needed, and the rest holds a whole delivery: id and injection_id, read where they stand.
+            begin = len(_ROUTED_BEGINS)
+            ledger.routed(record.offset, id_of(value[begin : begin + 36].decode(errors="replace")), value[begin + 36 : begin + 37] != b"\0")
+        elif (event := _decoded(codec, value, TicketRouted)) is not None:
             ledger.routed(record.offset, id_of(event.event_id), event.injection_id is not None)
 
     return tell
@@ -253,8 +265,11 @@ def _routed(ledger: PartitionLedger, codec: Codec) -> Teller:
 
 def _processed(ledger: PartitionLedger, codec: Codec) -> Teller:
     def tell(record: Any) -> None:
-        if (event := _decoded(codec, record.value, TicketProcessed)) is not None:
-            ledger.processed(id_of(event.event_id), event.outcome, event.injection_id is not None)
+        try:
+            event = decode_processed(record.value, codec)
+        except CodecError:
+            return
+        ledger.processed(id_of(event.event_id), event.outcome, event.injection_id is not None)
 
     return tell
 

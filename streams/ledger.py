@@ -91,7 +91,7 @@ class PartitionLedger:
         if offset < self._end:
             self._undecodable.add(offset)
 
-    def seen(self, offset: int, event_id: bytes | None, outcome: str, original: bytes | None) -> None:
+    def seen(self, offset: int, outcome: str, original: bytes | None) -> None:
         """What route decided for a received record; decided again, the later word counts."""
         if offset < self._start:
             return

@@ -54,7 +54,7 @@ def test_each_event_is_counted_by_what_became_of_it_last(outcome: str | None, th
     for told in (then, then[::-1]):
         ledger = a_ledger()
         if outcome:
-            ledger.seen(0, an_id(0), outcome, an_id(0) if outcome == "duplicate" else None)
+            ledger.seen(0, outcome, an_id(0) if outcome == "duplicate" else None)
         for word in told:
             tell(ledger, word)
         assert only(ledger).state is state
@@ -87,7 +87,7 @@ def test_what_a_stage_passed_without_its_result_is_named(outcome: str | None, th
     """A committed offset says "this is done": an event below it without a trace was lost."""
     ledger = a_ledger(routed_upto=1, processed_upto=1)
     if outcome:
-        ledger.seen(0, an_id(0), outcome, None)
+        ledger.seen(0, outcome, None)
     for word in then:
         tell(ledger, word)
     entry = only(ledger)
@@ -100,8 +100,8 @@ def test_the_doors_own_repeat_counts_once() -> None:
     ledger = PartitionLedger(0, 2, 2, 1)
     for offset in (0, 1):
         ledger.received(offset, an_id(0), WHO, injected=False)
-    ledger.seen(0, an_id(0), "routed", None)
-    ledger.seen(1, an_id(0), "repeat", an_id(0))
+    ledger.seen(0, "routed", None)
+    ledger.seen(1, "repeat", an_id(0))
     tell(ledger, "routed")
     tell(ledger, "processed")
     assert only(ledger).state is State.PROCESSED
@@ -111,9 +111,9 @@ def test_the_doors_own_repeat_counts_once() -> None:
 def test_a_duplicate_names_its_original_and_one_of_nothing_does_not_add_up() -> None:
     """Dropped as a repetition of an event that never was: that is a loss."""
     ledger = a_ledger(3)
-    ledger.seen(0, an_id(0), "routed", None)
-    ledger.seen(1, an_id(1), "duplicate", an_id(0))
-    ledger.seen(2, an_id(2), "duplicate", an_id(77))
+    ledger.seen(0, "routed", None)
+    ledger.seen(1, "duplicate", an_id(0))
+    ledger.seen(2, "duplicate", an_id(77))
     first, second, third = ledger.entries()
     assert (first.state, second.state, second.original) == (State.IN_FLIGHT, State.DUPLICATE, an_id(0))
     assert third.state is State.UNACCOUNTED
@@ -132,7 +132,7 @@ def test_events_after_the_cut_are_known_but_not_counted() -> None:
     ledger = PartitionLedger(0, 1, 0, 0)
     ledger.received(0, an_id(0), WHO, injected=False)
     ledger.received(1, an_id(1), WHO, injected=False)
-    ledger.seen(1, an_id(1), "routed", None)
+    ledger.seen(1, "routed", None)
     tell(ledger, "routed", 1)
     assert [entry.event_id for entry in ledger.entries()] == [an_id(0)]
 
@@ -151,7 +151,7 @@ def test_undecodable_records_need_a_dead_letter_too() -> None:
     ledger = PartitionLedger(0, 3, 2, 0)
     for offset in range(3):
         ledger.undecodable(offset)
-        ledger.seen(offset, None, "dead_letter", None)
+        ledger.seen(offset, "dead_letter", None)
     ledger.dead_letter("route", None, 0, injected=False)
     assert [entry.state for entry in ledger.undecodable_entries()] == [State.DEAD_LETTERED, State.UNACCOUNTED, State.IN_FLIGHT]
 
@@ -159,7 +159,7 @@ def test_undecodable_records_need_a_dead_letter_too() -> None:
 def test_past_retention_a_copy_may_be_called_a_repeat_of_what_is_gone() -> None:
     """The first copy is no longer on the topic, and neither is the account of it."""
     ledger = a_ledger(start=10, routed_upto=11)
-    ledger.seen(10, an_id(0), "repeat", an_id(0))
+    ledger.seen(10, "repeat", an_id(0))
     assert list(ledger.entries()) == []
 
 
@@ -170,7 +170,7 @@ def test_the_states_of_all_events_add_up_to_the_accepted(fates: list[str]) -> No
     for n, fate in enumerate(fates):
         if fate != "lost":
             outcome = fate if fate in ("duplicate", "echo", "dropped") else "dead_letter" if fate == "letter" else "routed"
-            ledger.seen(n, an_id(n), outcome, an_id(n) if fate == "duplicate" else None)
+            ledger.seen(n, outcome, an_id(n) if fate == "duplicate" else None)
         if fate in ("routed", "processed", "failed", "retry"):
             tell(ledger, "routed", n)
         if fate == "failed":

@@ -151,30 +151,32 @@ async def _measure(settings: Settings, runtime: Runtime, tickets: list[str], sec
         if measured:
             sent[event_id] = begun
 
-    pids = [p.pid for p in runtime.processes if p.pid]
+    pids = {p.name: p.pid for p in runtime.processes if p.pid}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64)) as session:
         await asyncio.gather(*(deliver(session, n, False) for n in range(WARM_UP)))
         await asyncio.sleep(3.0)
         with _Rows(settings.data_dir / "analytics.db") as rows:
-            before, begun = usage(pids), time.perf_counter()
+            before, begun = {name: usage([pid]) for name, pid in pids.items()}, time.perf_counter()
             async with asyncio.TaskGroup() as group:
                 for n in range(events):
                     await asyncio.sleep(max(0.0, begun + n / RATE - time.perf_counter()))
                     group.create_task(deliver(session, WARM_UP + n, True))
             await asyncio.to_thread(rows.wait_for, sent)
-            took, after = time.perf_counter() - begun, usage(pids)
+            took, after = time.perf_counter() - begun, {name: usage([pid]) for name, pid in pids.items()}
     if missing := sent.keys() - rows.seen.keys():
         raise CommandError(f"{len(missing)} events have no row after {PATIENCE_S:.0f} s; the first: {min(missing)}")
     latencies = [rows.seen[event_id] - begun for event_id, begun in sent.items()]
+    cpu = {name: cpu_us_between(before[name], after[name], events) for name in pids}
     return BenchResult(
         step="e2e",
         events=events,
-        cpu_us_per_event=cpu_us_between(before, after, events),
+        cpu_us_per_event=round(sum(cpu.values()), 1),
         events_per_s=round(events / took, 1),
         p50_ms=percentile_ms(latencies, 50),
         p99_ms=percentile_ms(latencies, 99),
-        rss_mb=round(after.rss / 1e6, 1),
+        rss_mb=round(sum(u.rss for u in after.values()) / 1e6, 1),
         target=TARGET_P99_MS,
+        details={f"{name}_cpu_us": us for name, us in cpu.items()},
     )
 
 

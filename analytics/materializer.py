@@ -20,6 +20,8 @@ from analytics.tables import Table
 from schemas.events import BatchSeen, CallOutcome, Event, IngestionCounts, ProcessingFailed, ProcessOutcome, TicketProcessed
 
 Row = tuple[Any, ...]
+Span = tuple[int, int]
+"""Offsets from the first to below the second."""
 
 DAY_US = 86_400_000_000
 MINUTE_US = 60_000_000
@@ -32,6 +34,7 @@ MAX_COUNT = (1 << 31) - 1
 MAX_NAME_CHARS = 256
 MAX_ID_CHARS = 1024
 MAX_DETAIL_CHARS = 2000
+MAX_SPANS = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EFFECT_STEPS = ("mirror", "note")
 
@@ -59,8 +62,8 @@ class Rows:
     letters: list[Row] = field(default_factory=list)
     windows: list[Row] = field(default_factory=list)
     refused: list[Row] = field(default_factory=list)
-    seen: list[tuple[int, int, str]] = field(default_factory=list)
-    """(received offset, received_at, outcome)"""
+    seen: list[tuple[Span, list[tuple[int, int, str]]]] = field(default_factory=list)
+    """Of each BatchSeen: the received offsets it covers, and (offset, received_at, outcome) of its records."""
     last_at: int = 0
 
 
@@ -230,11 +233,15 @@ def _counts(rows: Rows, event: IngestionCounts) -> None:
 
 
 def _seen(rows: Rows, event: BatchSeen) -> None:
+    if not 0 <= event.first_offset <= event.next_offset < 1 << 62:
+        raise Unstorable("the offsets of the batch are out of range")
+    decisions = []
     for record in event.records:
         # An undecodable record has no received_at of its own; whatever stands there must not stop the others.
         at = record.received_at if 0 <= record.received_at < MAX_TIME else 0
-        rows.seen.append((record.offset, at, record.outcome))
+        decisions.append((record.offset, at, record.outcome))
         rows.last_at = max(rows.last_at, at)
+    rows.seen.append(((event.first_offset, event.next_offset), decisions))
 
 
 # --- values and ids --------------------------------------------------------------------------------------------------------
@@ -358,18 +365,33 @@ def fold(rows: Rows, calls: Iterable[Row], events: Iterable[Row]) -> dict[Table,
     }
 
 
-def fold_seen(seen: Iterable[tuple[int, int, str]], from_offset: int) -> tuple[list[Row], int]:
-    """The rows for seen_minute of route's decisions at `from_offset` and above, and the offset to go on from.
+def fold_seen(seen: Iterable[tuple[Span, Sequence[tuple[int, int, str]]]], counted: Sequence[Span]) -> tuple[list[Row], list[Span]]:
+    """The rows for seen_minute of decisions not counted yet, and the spans that are counted then.
 
-    Route decides a partition in order, so a decision below that offset was written again and is counted already.
+    After a crash route decides again, in other batches, and now and then one batch is stored before an earlier one: what counts
+    once is the received offset.
     """
     counts: Counter[tuple[int, str]] = Counter()
-    following = from_offset
-    for offset, received_at, outcome in seen:
-        if offset >= following:
-            counts[received_at // MINUTE_US, outcome] += 1
-            following = offset + 1
-    return [(minute_text(minute), outcome, n) for (minute, outcome), n in counts.items()], following
+    spans = list(counted)
+    for span, decisions in seen:
+        known = [s for s in spans if s[0] < span[1] and span[0] < s[1]]
+        for offset, received_at, outcome in decisions:
+            if not any(first <= offset < after for first, after in known):
+                counts[received_at // MINUTE_US, outcome] += 1
+        spans = _joined([*spans, span])
+    return [(minute_text(minute), outcome, n) for (minute, outcome), n in counts.items()], spans
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """The same offsets in as few spans as can be, in order; beyond MAX_SPANS, the lowest gaps are taken for counted."""
+    joined: list[Span] = []
+    for first, after in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(after, joined[-1][1]))
+        else:
+            joined.append((first, after))
+    surplus = len(joined) - MAX_SPANS
+    return joined if surplus <= 0 else [(joined[0][0], joined[surplus][1]), *joined[surplus + 1 :]]
 
 
 def merge(table: Table, rows: Iterable[Row]) -> list[Row]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from analytics import tables, views
-from analytics.materializer import Prepared, Refusal, Row, fold, fold_seen, prepare
+from analytics.materializer import Prepared, Refusal, Row, Span, fold, fold_seen, prepare
 from analytics.store import (
     Applied,
     Position,
@@ -192,7 +192,7 @@ class SqliteStore:
         source = (topic, partition)
         with named_errors(self.path), self._transaction():
             self._db.execute("UPDATE stream_position SET next_offset = ? WHERE topic = ? AND part = ?", (next_offset, *source))
-            self._db.execute("DELETE FROM seen_position WHERE topic = ? AND part = ?", source)
+            self._db.execute("DELETE FROM seen_span WHERE topic = ? AND part = ?", source)
         self._positions[source] = next_offset
 
     def apply(self, batch: Prepared) -> Applied:
@@ -271,10 +271,13 @@ class SqliteStore:
 
     def _count_seen(self, batch: Prepared) -> None:
         source = (batch.topic, batch.partition)
-        found = self._db.execute("SELECT next_received_offset FROM seen_position WHERE topic = ? AND part = ?", source).fetchone()
-        rows, following = fold_seen(batch.rows.seen, found[0] if found else 0)
+        counted: list[Span] = self._db.execute(
+            "SELECT first_offset, next_offset FROM seen_span WHERE topic = ? AND part = ? ORDER BY first_offset", source
+        ).fetchall()
+        rows, spans = fold_seen(batch.rows.seen, counted)
         self._db.executemany(_MERGE[tables.SEEN_MINUTE], rows)
-        self._db.execute("INSERT OR REPLACE INTO seen_position VALUES (?, ?, ?)", (*source, following))
+        self._db.execute("DELETE FROM seen_span WHERE topic = ? AND part = ?", source)
+        self._db.executemany("INSERT INTO seen_span VALUES (?, ?, ?, ?)", [(*source, *span) for span in spans])
 
     def _refused_values(self, batch: Prepared) -> tuple[Refusal, ...]:
         """Which records the database will not take, found by trying each on top of the others, then undoing all of it."""

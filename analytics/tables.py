@@ -212,11 +212,11 @@ STREAM_POSITION = Table(
         Column("refused", doc="Records set aside as dead letters."),
     ),
 )
-SEEN_POSITION = Table(
-    "seen_position",
-    "Up to which offset of tickets.received.v1 route's decisions are counted, by partition of the topic that tells them.",
-    2,
-    (Column("topic", Kind.TEXT), Column("part"), Column("next_received_offset")),
+SEEN_SPAN = Table(
+    "seen_span",
+    "Which received offsets route's decisions are counted for, by partition of the topic that tells them: one span, but for gaps.",
+    3,
+    (Column("topic", Kind.TEXT), Column("part"), Column("first_offset"), Column("next_offset")),
 )
 RETENTION = Table(
     "retention",
@@ -227,4 +227,4 @@ RETENTION = Table(
 
 FACTS = (CALL_FACT, EVENT_FACT, DEAD_LETTER, INGESTION_WINDOW, REFUSED_WINDOW)
 ROLLUPS = (USAGE_DAILY, LATENCY_DAILY, THROUGHPUT_MINUTE, ROUTING_DAILY, SEEN_MINUTE)
-ALL = (SERIES, ROUTING_SERIES, *FACTS, *ROLLUPS, STREAM_POSITION, SEEN_POSITION, RETENTION)
+ALL = (SERIES, ROUTING_SERIES, *FACTS, *ROLLUPS, STREAM_POSITION, SEEN_SPAN, RETENTION)

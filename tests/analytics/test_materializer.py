@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.materializer import Row, fold, merge, prepare
+from analytics.materializer import MAX_SPANS, Row, fold, fold_seen, merge, prepare
 from analytics.tables import Table
 from schemas.events import WebhookReceived
 from tests.analytics.building import (
@@ -130,3 +130,26 @@ def test_an_event_that_another_tool_took_says_from_which_it_failed_over() -> Non
 def test_a_window_counts_at_its_end() -> None:
     """Freshness is how far the tables are, and a window is known when it ends."""
     assert prepare(COUNTS, 0, [(0, a_window())], 1).rows.last_at == NOON + 10_000_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=12))
+def test_each_received_offset_is_counted_once_however_it_is_told(batches: list[tuple[int, int]]) -> None:
+    """In any order, overlapping in any way, with the spans kept between two transactions or not."""
+    told = [((first, first + size), [(n, NOON, "routed") for n in range(first, first + size)]) for first, size in batches]
+    offsets = {n for (first, after), _ in told for n in range(first, after)}
+    whole, spans = fold_seen(told, [])
+    assert sum(row[2] for row in whole) == len(offsets)
+    assert {n for first, after in spans for n in range(first, after)} == offsets
+    kept: list[tuple[int, int]] = []
+    total = 0
+    for one in told:
+        rows, kept = fold_seen([one], kept)
+        total += sum(row[2] for row in rows)
+    assert (total, kept) == (len(offsets), spans)
+
+
+def test_spans_are_bounded() -> None:
+    """Gaps that never fill must not make every transaction slower for ever."""
+    _, spans = fold_seen([((n * 2, n * 2 + 1), []) for n in range(MAX_SPANS + 5)], [])
+    assert len(spans) == MAX_SPANS
+    assert spans[0] == (0, 11)

@@ -118,6 +118,12 @@ class StoreContract:
         give(store, SEEN, a_seen(0, ["routed", "duplicate"]), a_seen(1, ["duplicate", "echo"]))
         assert [row[1:] for row in store.rows(tables.SEEN_MINUTE)] == [("duplicate", 1), ("echo", 1), ("routed", 1)]
 
+    def test_routes_decisions_stored_out_of_order_all_count(self, store: AnalyticsStore) -> None:
+        """A batch sent again after a broken connection lands behind its successor; both are decisions, and each is one."""
+        give(store, SEEN, a_seen(2, ["echo", "echo"]), a_seen(0, ["routed", "routed"]), a_seen(1, ["routed", "echo", "echo"]))
+        assert [row[1:] for row in store.rows(tables.SEEN_MINUTE)] == [("echo", 2), ("routed", 2)]
+        assert store.rows(tables.SEEN_SPAN) == [(SEEN, 0, 0, 4)]
+
     def test_a_second_materializer_cannot_count_twice(self, store: AnalyticsStore, second: AnalyticsStore) -> None:
         """After a rebalance the old owner may not know yet; its batch must come to nothing and it must be told."""
         second.assign(PROCESSED, 0)

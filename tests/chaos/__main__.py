@@ -9,21 +9,29 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.check import Verdict, as_json, check, settle
+from tests.chaos.check import Verdict, check
+from tests.chaos.evidence import gather_evidence, settle
 from tests.chaos.faults import Faults
 from tests.chaos.world import World
 
+SETTLE_S = 150.0
 
-async def run(folder: Path, seed: int, seconds: float, rate: float = 25.0) -> tuple[Verdict, list[str]]:
+
+async def run(folder: Path, seed: int, seconds: float, rate: float = 25.0) -> tuple[Verdict, Faults]:
     """One run: load and faults together for so long, then peace, then the comparison."""
     world = World(folder, seed)
     try:
         await world.start()
-        faults = Faults(world)
+        faults = Faults(world, seed)
         await asyncio.gather(world.load(seconds, rate), faults.run(seconds))
         world.jira.clear_faults()
-        await settle(world, 150)
-        return await check(world), faults.done
+        await settle(world, SETTLE_S)
+        verdict = check(await gather_evidence(world))
+        for name, lives in faults.killed.items():
+            if (restarts := world.restarts()[name]) < lives:
+                verdict.wrong.append(f"supervisor: {name} was killed {lives} times and started again {restarts} times")
+        faults.log.append("started again: " + ", ".join(f"{name} {n}" for name, n in world.restarts().items()))
+        return verdict, faults
     finally:
         world.stop()
 
@@ -39,9 +47,9 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {options.seed}, {options.seconds:.0f} s of faults at {options.rate:.0f} deliveries/s; logs in {folder}", flush=True)
     logging.getLogger("aiokafka").setLevel("CRITICAL")  # the broker is killed on purpose; its clients need not say so
-    verdict, done = asyncio.run(run(folder, options.seed, options.seconds, options.rate))
-    print("\n".join(done))
-    print(as_json(verdict))
+    verdict, faults = asyncio.run(run(folder, options.seed, options.seconds, options.rate))
+    print("\n".join(faults.log))
+    print(verdict.as_json())
     print("wrong" if verdict.wrong else "0 lost, 0 double effects, 0 double counts, order kept")
     return 1 if verdict.wrong else 0
 

@@ -1,25 +1,19 @@
-"""After the faults: inputs, topics, the sandboxes' ledgers and the tables say the same."""
+"""After the faults: inputs, topics, the sandboxes' ledgers and the tables say the same. Pure: evidence in, verdict out."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sqlite3
-import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-
 from plugins.marker import find_marker
-from schemas.codec import Codec
-from schemas.events import ProcessingFailed, TicketProcessed, WebhookReceived
-from streams import topics
-from streams.audit import run_audit
-from streams.broker.errors import BrokerError
-from tests.chaos.world import World
+from schemas.events import TicketProcessed
+from tests.chaos.evidence import Evidence, Place
+
+WRITES = {"mirror": ("create_ticket", "update_ticket"), "note": ("add_note",)}
+SEARCHES = ("find_by_external_id", "has_update", "has_note")
 
 
 @dataclass(slots=True)
@@ -28,165 +22,150 @@ class Verdict:
 
     delivered: int = 0
     accepted: int = 0
+    unanswered: int = 0
+    """Accepted, though the answer was lost: the client delivered again."""
+    duplicates: int = 0
+    echoes: int = 0
     processed: int = 0
     failed: int = 0
     effects: int = 0
+    searched: int = 0
+    """Calls made in doubt."""
+    found: int = 0
+    """Effects of a worker that died between the call and its record: found by a search, and not done again."""
+    call_facts: int = 0
     wrong: list[str] = field(default_factory=list)
 
-
-async def settle(world: World, timeout: float) -> None:
-    """Waits until nothing is in flight and the tables have read to the end of the topics."""
-    end = time.monotonic() + timeout
-    why = ""
-    while time.monotonic() < end:
-        try:
-            report = await run_audit(world.settings.brokers)
-            under_way = sum(row.in_flight + row.retrying for row in report.tools)
-            webhooks = sum(s.health()["webhooks"]["pending"] for s in (world.support, world.jira))
-            if under_way == 0 and webhooks == 0 and await _tables_caught_up(world):
-                return
-            why = f"{under_way} events in flight, {webhooks} webhooks pending"
-        except (BrokerError, KafkaError, sqlite3.Error) as exc:  # the broker, or the store, is on its way back
-            why = str(exc)
-        await asyncio.sleep(1.0)
-    raise TimeoutError(f"not settled after {timeout:.0f} s: {why}")
+    def as_json(self) -> str:
+        """For the terminal."""
+        return json.dumps(asdict(self), indent=2)
 
 
-async def _tables_caught_up(world: World) -> bool:
-    names = [topics.PROCESSED.name, topics.DEAD_LETTER.name]
-    ends = await _ends(world, names)
-    with sqlite3.connect(f"file:{world.settings.data_dir / 'analytics.db'}?mode=ro", uri=True) as db:
-        known = {(t, p): n for t, p, n in db.execute("SELECT topic, part, next_offset FROM stream_position")}
-    return all(known.get(at, 0) >= end for at, end in ends.items())
-
-
-async def _ends(world: World, names: list[str]) -> dict[tuple[str, int], int]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=world.settings.brokers)
-    await consumer.start()
-    try:
-        parts = [TopicPartition(name, p) for name in names for p in range(world.settings.partitions)]
-        return {(tp.topic, tp.partition): end for tp, end in (await consumer.end_offsets(parts)).items()}
-    finally:
-        await consumer.stop()
-
-
-async def _read(world: World, name: str) -> list[tuple[int, int, Any]]:
-    """Every record of a topic: partition, offset, event."""
-    codec, found = Codec(), []
-    ends = await _ends(world, [name])
-    if not any(ends.values()):
-        return []
-    consumer = AIOKafkaConsumer(bootstrap_servers=world.settings.brokers, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        consumer.assign([TopicPartition(name, p) for (_, p), end in ends.items() if end > 0])
-        wanted = sum(ends.values())
-        while len(found) < wanted:
-            for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
-                found += [(tp.partition, r.offset, codec.decode(r.value)) for r in records]
-    finally:
-        await consumer.stop()
-    return found
-
-
-async def check(world: World) -> Verdict:
-    """Compares everything; call it when settled."""
-    verdict = Verdict(delivered=len(world.deliveries))
-    received = await _read(world, topics.RECEIVED.name)
-    processed = await _read(world, topics.PROCESSED.name)
-    letters = [e for _, _, e in await _read(world, topics.DEAD_LETTER.name)]
-    _check_inputs(world, received, verdict)
-    await _check_audit(world, verdict)
-    _check_effects(world, received, processed, letters, verdict)
-    _check_tables(world, processed, verdict)
+def check(evidence: Evidence) -> Verdict:
+    """Compares everything."""
+    verdict = Verdict(delivered=len(evidence.deliveries))
+    finished = finished_once(event for _, event in evidence.processed)
+    dead = {letter.event_id for _, letter in evidence.letters if letter.event_id is not None}
+    _check_inputs(evidence, finished, dead, verdict)
+    _check_audit(evidence, verdict)
+    happened = _check_ledgers(evidence, verdict)
+    _check_outcomes(finished, dead, happened, verdict)
+    _check_tables(evidence, finished, verdict)
+    if evidence.spool_records:
+        verdict.wrong.append(f"lost: {evidence.spool_records} records are left in the spool")
     return verdict
 
 
-def _check_inputs(world: World, received: list[tuple[int, int, WebhookReceived]], verdict: Verdict) -> None:
-    """0 lost: what was answered 2xx is on the topic, with the id it was answered with."""
-    ids = {e.event_id for _, _, e in received}
-    verdict.accepted = len(ids)
-    for d in world.deliveries:
-        verdict.wrong += [f"lost: delivery {d.number} answered 202 as {i} is not on {topics.RECEIVED.name}" for i in d.event_ids - ids]
+def finished_once(processed: Iterable[TicketProcessed]) -> dict[str, TicketProcessed]:
+    """Each finished event by its first record: a worker may have died between its record and its commit."""
+    first: dict[str, TicketProcessed] = {}
+    for event in processed:
+        first.setdefault(event.event_id, event)
+    return first
 
 
-async def _check_audit(world: World, verdict: Verdict) -> None:
-    report = await run_audit(world.settings.brokers)
-    verdict.wrong += [f"audit: {problem}" for problem in report.problems]
+def _check_inputs(evidence: Evidence, finished: dict[str, TicketProcessed], dead: set[str], verdict: Verdict) -> None:
+    """0 lost: what was answered 2xx is on the topic, byte for byte, under the id it was answered with. One copy of it has effects."""
+    ids_of: dict[bytes, set[str]] = defaultdict(set)
+    for _, event in evidence.received:
+        ids_of[event.body].add(event.event_id)
+    verdict.accepted = len({event.event_id for _, event in evidence.received})
+    for d in evidence.deliveries:
+        there = ids_of[d.body]
+        verdict.unanswered += len(there - d.event_ids)
+        verdict.wrong += [
+            f"lost: delivery {d.number} was answered with {i}, which is not on the topic with its body" for i in d.event_ids - there
+        ]
+        worked_on = sorted(i for i in there if i in finished or i in dead)
+        if len(worked_on) != 1:
+            kind = "double" if worked_on else "lost"
+            verdict.wrong.append(f"{kind}: of delivery {d.number}'s {len(there)} events, {worked_on or 'none'} went on to process")
 
 
-def _check_effects(
-    world: World,
-    received: list[tuple[int, int, WebhookReceived]],
-    processed: list[tuple[int, int, TicketProcessed]],
-    letters: list[ProcessingFailed],
-    verdict: Verdict,
-) -> None:
-    """0 lost and 0 double effects, and the order per ticket by received offset."""
-    ledgers = {"support": world.support.ledger(), "jira": world.jira.ledger()}
-    places = defaultdict(list)
-    for partition, offset, event in received:
-        places[event.event_id].append((partition, offset))
+def _check_audit(evidence: Evidence, verdict: Verdict) -> None:
+    verdict.wrong += [f"audit: {problem}" for problem in evidence.audit.problems]
+    verdict.duplicates = sum(row.duplicates for row in evidence.audit.tools)
+    verdict.echoes = sum(row.echoes for row in evidence.audit.tools)
+
+
+def _check_ledgers(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str, str]]:
+    """0 double effects, and on each ticket, whatever was done to it, the order of the received offsets."""
+    place: dict[str, Place] = {}
+    for at, event in evidence.received:
+        place[event.event_id] = min(at, place.get(event.event_id, at))
     happened: Counter[tuple[str, str, str]] = Counter()
     creates: Counter[str] = Counter()
-    last: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for tool, rows in ledgers.items():
+    last: dict[tuple[str, str], Place] = {}
+    for tool, rows in evidence.ledgers.items():
         for row in rows:
-            if row["actor"] != "api":
-                continue
-            kind = "note" if row["kind"] == "note" else "mirror"
-            found = find_marker(row["marker"] or "")
-            event_id = found[0] if found else row["marker"]
-            if event_id.endswith("/fields"):  # Jira edits fields and moves a ticket in two calls; the second is the effect's end
-                event_id, kind = event_id.removesuffix("/fields"), "edit"
-            happened[(tool, kind, event_id)] += 1
             verdict.effects += 1
+            kind, event_id = effect_of(row)
+            happened[tool, kind, event_id] += 1
             if row["kind"] == "create":
                 creates[row["external_id"]] += 1
-            if event_id in places:
-                at = min(places[event_id])
-                key = (tool, kind, row["ticket_id"])
-                if key in last and last[key] > at and last[key][0] == at[0]:
-                    verdict.wrong.append(f"order: {tool} {kind} on {row['ticket_id']} applied {at} after {last[key]}")
-                last[key] = at
+            if event_id not in place:
+                verdict.wrong.append(f"stranger: {tool} {kind} on {row['ticket_id']} by {event_id}, which was never received")
+                continue
+            at, ticket = place[event_id], (tool, row["ticket_id"])
+            if ticket in last and last[ticket] > at:
+                verdict.wrong.append(f"order: {tool} {kind} of {event_id} on {row['ticket_id']} at {at}, after {last[ticket]}")
+            last[ticket] = max(at, last.get(ticket, at))
     verdict.wrong += [f"double: {tool} {kind} of {event_id} happened {n} times" for (tool, kind, event_id), n in happened.items() if n > 1]
-    verdict.wrong += [f"double: external id {external_id} was created {n} times" for external_id, n in creates.items() if n > 1]
-    dead = {letter.event_id for letter in letters}
-    finished: dict[str, TicketProcessed] = {}
-    for _, _, event in processed:
-        finished.setdefault(event.event_id, event)
-    verdict.processed = sum(1 for e in finished.values() if e.outcome == "processed")
-    verdict.failed = sum(1 for e in finished.values() if e.outcome == "failed")
+    verdict.wrong += [f"double: a ticket for {external_id} was made {n} times" for external_id, n in creates.items() if n > 1]
+    return happened
+
+
+def effect_of(row: dict[str, Any]) -> tuple[str, str]:
+    """What a ledger's row did, and for which event."""
+    marker = str(row["marker"] or "")
+    if row["kind"] == "note":
+        found = find_marker(marker)
+        return "note", found[0] if found else marker
+    if marker.endswith("/fields"):  # Jira edits fields and moves a ticket in two calls; the second is the effect's end
+        return "edit", marker.removesuffix("/fields")
+    return "mirror", marker
+
+
+def _check_outcomes(
+    finished: dict[str, TicketProcessed], dead: set[str], happened: Counter[tuple[str, str, str]], verdict: Verdict
+) -> None:
+    """0 lost: what is recorded as done was done; what was given up has its dead letter."""
     for event in finished.values():
+        verdict.searched += sum(call.method in SEARCHES for call in event.calls)
         if event.outcome == "failed":
+            verdict.failed += 1
             if event.event_id not in dead:
                 verdict.wrong.append(f"lost: {event.event_id} failed without a dead letter")
             continue
-        wanted = ["mirror", "note"] if event.target == "jira" and event.tool != "jira" else ["note"]
-        verdict.wrong += [
-            f"lost: {kind} of {event.event_id} in {event.target} did not happen"
-            for kind in wanted
-            if event.rule != "urgent" or event.tool != "jira"
-            if happened[(str(event.target), kind, event.event_id)] == 0
-        ]
+        verdict.processed += 1
+        target = str(event.target)
+        for kind in wanted_effects(event):
+            wrote = any(call.method in WRITES[kind] and call.outcome == "ok" for call in event.calls)
+            if not happened[target, kind, event.event_id]:
+                verdict.wrong.append(f"lost: {kind} of {event.event_id} in {target} did not happen")
+            elif not wrote:
+                verdict.found += 1
 
 
-def _check_tables(world: World, processed: list[tuple[int, int, TicketProcessed]], verdict: Verdict) -> None:
-    """0 double counts: the tables hold each finished event once, and each of its calls once."""
-    first: dict[str, TicketProcessed] = {}
-    for _, _, event in sorted(processed, key=lambda item: item[:2]):
-        first.setdefault(event.event_id, event)
-    with sqlite3.connect(f"file:{world.settings.data_dir / 'analytics.db'}?mode=ro", uri=True) as db:
-        events = dict(db.execute("SELECT lower(hex(event_id)), COUNT(*) FROM event_fact GROUP BY event_id"))
-        facts, rolled = db.execute("SELECT (SELECT COUNT(*) FROM call_fact), (SELECT SUM(calls) FROM usage_daily)").fetchone()
-    wanted = {event_id.replace("-", "") for event_id in first}
-    verdict.wrong += [f"table: event {e} has {n} rows" for e, n in events.items() if n != 1]
-    verdict.wrong += [f"table: event {e} is missing" for e in wanted - set(events)]
-    verdict.wrong += [f"table: event {e} was never finished" for e in set(events) - wanted]
-    if facts != rolled:
-        verdict.wrong.append(f"table: {facts} call facts, but the rollups count {rolled}")
+def wanted_effects(event: TicketProcessed) -> tuple[str, ...]:
+    """What the world's rules ask for: `urgent` mirrors to Jira and notes there, all else is noted where it came from."""
+    if event.rule == "urgent":
+        return ("mirror", "note") if event.tool != "jira" else ("note",)
+    return ("note",)
 
 
-def as_json(verdict: Verdict) -> str:
-    """For the terminal."""
-    return json.dumps({k: getattr(verdict, k) for k in Verdict.__slots__}, indent=2)  # type: ignore[attr-defined]  # dataclass slots
+def _check_tables(evidence: Evidence, finished: dict[str, TicketProcessed], verdict: Verdict) -> None:
+    """0 double counts: each finished event and each of its calls is one row, and every table is what the topics give."""
+    rows = Counter(row[1].hex() for row in evidence.stored["event_fact"])
+    wanted = {event_id.replace("-", "") for event_id in finished}
+    verdict.wrong += [f"table: event {e} has {n} rows" for e, n in rows.items() if n != 1]
+    verdict.wrong += [f"table: event {e} is missing" for e in wanted - set(rows)]
+    verdict.wrong += [f"table: event {e} was never finished" for e in set(rows) - wanted]
+    calls = sum(len(event.calls) for event in finished.values())
+    verdict.call_facts = len(evidence.stored["call_fact"])
+    if verdict.call_facts != calls:
+        verdict.wrong.append(f"table: {verdict.call_facts} call facts for {calls} calls on the topic")
+    for name, rebuilt in evidence.rebuilt.items():
+        there, again = Counter(evidence.stored[name]), Counter(rebuilt)
+        verdict.wrong += [f"table: {name} has {row}, which the topics do not give" for row in list(there - again)[:5]]
+        verdict.wrong += [f"table: {name} lacks {row}, which the topics give" for row in list(again - there)[:5]]

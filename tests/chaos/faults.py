@@ -6,95 +6,161 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from tests.chaos.world import World
 
+Fault = Callable[[], Awaitable[bool]]
+"""Does it; answers whether it happened."""
+
 
 class Faults:
-    """Draws a fault every few seconds until the time is up; `done` says what was done, in order."""
+    """One fault after the other until the time is up, each kind once before any comes again.
 
-    def __init__(self, world: World) -> None:
+    `log` says what was done and when; `happened` counts the kinds that took place; `killed` the children's lives that were ended.
+    """
+
+    def __init__(self, world: World, turn: int = 0) -> None:
+        """`turn` rotates the order of the kinds, so that few runs in a row see them all."""
         self.world = world
-        self.done: list[str] = []
+        self.turn = turn
+        self.log: list[str] = []
+        self.happened: Counter[str] = Counter()
+        self.killed: Counter[str] = Counter()
         self._begun = time.monotonic()
-        self._all: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            ("kill ingestion", lambda: self._kill("ingestion")),
-            ("kill route", lambda: self._kill("route")),
-            ("kill process", lambda: self._kill("process")),
-            ("kill materialize", lambda: self._kill("materialize")),
-            ("kill process right after an effect", self._kill_after_an_effect),
-            ("kill process inside a slow call", self._kill_inside_a_call),
-            ("pause broker", self._pause_broker),
-            ("kill broker", lambda: self._kill("broker")),
-            ("hang jira", self._hang_jira),
-            ("break jira's answers", self._break_answers),
-            ("second process worker joins", lambda: self._join("process")),
-            ("second route worker joins", lambda: self._join("route")),
-            ("second workers leave", self._leave),
-        ]
+        self.kinds: dict[str, Fault] = {
+            "route moves to an empty worker while redeliveries arrive": self._move_route,
+            "kill process between a call and its record": self._kill_after_an_effect,
+            "kill broker": lambda: self._kill("broker"),
+            "kill ingestion": lambda: self._kill("ingestion"),
+            "the second route worker leaves": lambda: self._leave("route"),
+            "kill materialize": lambda: self._kill("materialize"),
+            "a second process worker joins": self._move_process,
+            "kill process inside a call": self._kill_inside_a_call,
+            "pause broker": self._pause_broker,
+            "kill route": lambda: self._kill("route"),
+            "the second process worker leaves": lambda: self._leave("process"),
+            "hang jira": self._hang_jira,
+            "tear jira's answers": self._tear_answers,
+        }
 
     async def run(self, seconds: float) -> None:
-        """One fault after the other, each kind once before any comes again."""
+        """Until the time is up; a fault that is begun is finished."""
         end = time.monotonic() + seconds
-        bag: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        names = list(self.kinds)
+        first = self.turn * 5 % len(names)
+        bag = names[first:] + names[:first]
         while time.monotonic() < end:
-            if not bag:
-                bag = self.world.rng.sample(self._all, len(self._all))
-            name, fault = bag.pop()
-            self.done.append(f"{time.monotonic() - self._begun:5.1f} s  {name}")
-            await fault()
-            await asyncio.sleep(self.world.rng.uniform(0.5, 3.0))
-        for stage in list(self.world.extra):
-            self.world.leave(stage, signal.SIGKILL)
+            name = bag.pop(0)
+            bag.append(name)
+            at = time.monotonic() - self._begun
+            if not await self.kinds[name]():
+                continue
+            self.happened[name] += 1
+            self.log.append(f"{at:5.1f} s  {name}")
+            await asyncio.sleep(self.world.rng.uniform(0.3, 2.0))
 
-    def _signal(self, name: str, number: int) -> int | None:
-        pid = self.world.pid(name)
-        if pid is not None:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                return None  # it died of an earlier fault this moment
-        return pid
+    async def _kill(self, name: str) -> bool:
+        """SIGKILL. Waits for a child that is between two lives."""
+        pid = await self._alive(name)
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGKILL)
+        self.killed[name] += 1
+        return True
 
-    async def _kill(self, name: str) -> None:
-        self._signal(name, signal.SIGKILL)
+    async def _alive(self, name: str) -> int | None:
+        for _ in range(50):
+            if (pid := self.world.running_pid(name)) is not None:
+                try:
+                    os.kill(pid, 0)
+                    return pid
+                except ProcessLookupError:  # killed a moment ago, and the supervisor has not said so yet
+                    pass
+            await asyncio.sleep(0.1)
+        return None
 
-    async def _kill_after_an_effect(self) -> None:
+    async def _kill_after_an_effect(self) -> bool:
         """Between a call and its record: the tool has it, the topic does not yet."""
-        before = len(self.world.jira.ledger())
+        pid = await self._alive("process")
+        before = len(await asyncio.to_thread(self.world.jira.ledger))
         end = time.monotonic() + 4
-        while time.monotonic() < end and len(await asyncio.to_thread(self.world.jira.ledger, before)) == 0:
-            await asyncio.sleep(0.01)
-        await self._kill("process")
+        while pid is not None and time.monotonic() < end:
+            if await asyncio.to_thread(self.world.jira.ledger, before):
+                return await self._kill("process")
+            await asyncio.sleep(0.005)
+        return False
 
-    async def _kill_inside_a_call(self) -> None:
+    async def _kill_inside_a_call(self) -> bool:
         """The request is under way and will be carried out after its worker is gone."""
+        if await self._alive("process") is None:
+            return False
         self.world.jira.fault(delay=1.5, times=8, when="before")
         await asyncio.sleep(0.5)
-        await self._kill("process")
+        return await self._kill("process")
 
-    async def _pause_broker(self) -> None:
-        if (pid := self._signal("broker", signal.SIGSTOP)) is not None:
-            await asyncio.sleep(self.world.rng.uniform(2.0, 6.0))
+    async def _pause_broker(self) -> bool:
+        pid = await self._alive("broker")
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(self.world.rng.uniform(2.0, 5.0))
+        finally:
             os.kill(pid, signal.SIGCONT)
+        return True
 
-    async def _hang_jira(self) -> None:
+    async def _hang_jira(self) -> bool:
         self.world.jira.pause()
-        await asyncio.sleep(2.5)
-        self.world.jira.resume()
+        try:
+            await asyncio.sleep(self.world.rng.uniform(1.5, 3.0))
+        finally:
+            self.world.jira.resume()
+        return True
 
-    async def _break_answers(self) -> None:
+    async def _tear_answers(self) -> bool:
         """Done, but not told: the answer is torn, or the connection breaks."""
         self.world.jira.fault(half_body=True, times=3)
         self.world.jira.fault(reset=True, times=3)
         self.world.jira.fault(status=429, retry_after=1, times=3)
+        return True
 
-    async def _join(self, stage: str) -> None:
+    async def _move_route(self) -> bool:
+        """Half of the partitions go to a worker that knows nothing, while old deliveries are repeated all the time."""
+        if "route" in self.world.extra:
+            return False
+        repeating = asyncio.create_task(self._repeat())
+        try:
+            self.world.join("route")
+            return await self._has_partitions("route")
+        finally:
+            await asyncio.sleep(1.0)  # repeats of what the worker before it decided
+            repeating.cancel()
+            await asyncio.gather(repeating, return_exceptions=True)
+
+    async def _repeat(self) -> None:
+        while True:
+            self.world.redeliver(4)
+            await asyncio.sleep(0.1)
+
+    async def _move_process(self) -> bool:
+        if "process" in self.world.extra:
+            return False
+        self.world.join("process")
+        return await self._has_partitions("process")
+
+    async def _has_partitions(self, stage: str) -> bool:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            if self.world.partitions_of_second(stage):
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+    async def _leave(self, stage: str) -> bool:
+        """Orderly or not, as the dice say."""
         if stage not in self.world.extra:
-            self.world.join(stage)
-            await asyncio.sleep(2.0)
-
-    async def _leave(self) -> None:
-        for stage in list(self.world.extra):
-            await asyncio.to_thread(self.world.leave, stage)
+            return False
+        await asyncio.to_thread(self.world.leave, stage, self.world.rng.choice((signal.SIGTERM, signal.SIGKILL)))
+        return True

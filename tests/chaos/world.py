@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ import aiohttp
 import yaml
 
 from plugins.sandbox.process import SandboxProcess
+from streams.health import read_health
+from streams.leash import leashed
 from streams.runtime import Runtime, read_runtime
 from streams.secrets.store import open_store
 from streams.settings import Settings
@@ -43,9 +46,7 @@ class Delivery:
     number: int
     ticket_id: str
     body: bytes
-    headers: dict[str, str]
     event_ids: set[str] = field(default_factory=set)
-    attempts: int = 0
 
 
 class World:
@@ -61,6 +62,8 @@ class World:
         self._stack = ExitStack()
         self.support = SandboxProcess("zendesk", index_lag=INDEX_LAG_S)
         self.jira = SandboxProcess("jira", index_lag=INDEX_LAG_S)
+        self.sandboxes = {"support": self.support, "jira": self.jira}
+        self._deliver_later: Callable[[Delivery], None] | None = None
 
     async def start(self) -> None:
         """Brings everything up and tells the door of the tenant."""
@@ -78,7 +81,7 @@ class World:
         await apply(self.settings.brokers, [parse(self._tenant(), "chaos.yaml")])
         self.tickets = [self.support.person_creates(subject=f"ticket {n}", type="incident") for n in range(TICKETS)]
         await self._known()
-        for sandbox, tool in ((self.support, "support"), (self.jira, "jira")):
+        for tool, sandbox in self.sandboxes.items():
             sandbox.set_webhook(f"{self.runtime().ingestion_url}/webhooks/chaos/{tool}")
 
     def stop(self) -> None:
@@ -98,14 +101,18 @@ class World:
         assert runtime is not None, "the supervisor is gone"
         return runtime
 
-    def pid(self, name: str) -> int | None:
-        """A supervised child's process id, None between two lives."""
-        return next((p.pid for p in self.runtime().processes if p.name == name and p.pid), None)
+    def running_pid(self, name: str) -> int | None:
+        """The process id of a supervised child that does its work; None while it is on its way back."""
+        return next((p.pid for p in self.runtime().processes if p.name == name and p.state in ("running", "unhealthy")), None)
+
+    def restarts(self) -> dict[str, int]:
+        """How often each child was started again."""
+        return {p.name: p.restarts for p in self.runtime().processes}
 
     def _spawn(self, arguments: list[str], name: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            command = [sys.executable, "-m", "cli.main", *arguments]
+            command = leashed([sys.executable, "-P", "-m", "cli.main", *arguments])
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, cwd=self.folder)
 
     def _end(self, child: subprocess.Popen[bytes]) -> None:
@@ -119,13 +126,20 @@ class World:
 
     def join(self, stage: str) -> None:
         """A second worker of a stage, with a data directory that knows nothing but the secrets."""
-        folder = self.folder / f"second-{stage}-{len(self.extra)}"
+        folder = self._folder_of_second(stage)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for path in self.settings.data_dir.glob("secret*"):
             shutil.copy2(path, folder / path.name)
         arguments = ["--data-dir", str(folder), "--brokers", self.settings.brokers, "worker", "--stage", stage, "--instance", "1"]
         self.extra[stage] = self._spawn(arguments, f"second-{stage}")
+
+    def _folder_of_second(self, stage: str) -> Path:
+        return self.folder / f"second-{stage}"
+
+    def partitions_of_second(self, stage: str) -> int:
+        """How many partitions the second worker of a stage has."""
+        return sum(len(h.partitions) for h in read_health(self._folder_of_second(stage)) if h.pid == self.extra[stage].pid)
 
     def leave(self, stage: str, number: int = signal.SIGTERM) -> None:
         """The second worker leaves, orderly or not."""
@@ -182,29 +196,29 @@ class World:
                 "type": "Incident",
             }
         ).encode()
-        delivery = Delivery(number, ticket, body, {**self._signature(body), "X-Zendesk-Webhook-Invocation-Id": f"chaos-{number:06}"})
+        delivery = Delivery(number, ticket, body)
         self.deliveries.append(delivery)
         return delivery
 
-    def _signature(self, body: bytes) -> dict[str, str]:
+    def _headers(self, delivery: Delivery) -> dict[str, str]:
+        """As the tool sends it now: signed anew each time, always the same invocation id."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         secret = str(self.support.webhook["secret"]).encode()
-        digest = base64.b64encode(hmac.digest(secret, stamp.encode() + body, hashlib.sha256)).decode()
+        digest = base64.b64encode(hmac.digest(secret, stamp.encode() + delivery.body, hashlib.sha256)).decode()
         return {
             "Content-Type": "application/json",
             "X-Zendesk-Webhook-Signature": digest,
             "X-Zendesk-Webhook-Signature-Timestamp": stamp,
+            "X-Zendesk-Webhook-Invocation-Id": f"chaos-{delivery.number:06}",
         }
 
     async def deliver(self, session: aiohttp.ClientSession, delivery: Delivery, give_up: float) -> None:
-        """Delivers until answered 2xx, as a tool that repeats; refusals with another status than 503 are faults of ours."""
+        """Delivers until answered 2xx, as a tool that repeats; a refusal other than 503 is a fault of ours."""
         while time.monotonic() < give_up:
-            delivery.attempts += 1
             try:
                 url = f"{self.runtime().ingestion_url}/webhooks/chaos/support"
-                async with session.post(
-                    url, data=delivery.body, headers=delivery.headers, timeout=aiohttp.ClientTimeout(total=5)
-                ) as answer:
+                headers, timeout = self._headers(delivery), aiohttp.ClientTimeout(total=5)
+                async with session.post(url, data=delivery.body, headers=headers, timeout=timeout) as answer:
                     if answer.status == 202:
                         delivery.event_ids.add((await answer.json())["event_id"])
                         return
@@ -215,13 +229,24 @@ class World:
         raise TimeoutError(f"delivery {delivery.number} found no door")
 
     async def load(self, seconds: float, rate: float) -> None:
-        """New deliveries at a rate, one in ten redelivered some time later."""
+        """New deliveries at a rate, one in ten redelivered some time later; those `redeliver` asks for meanwhile, too."""
         end = time.monotonic() + seconds
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+
+            def deliver_later(delivery: Delivery) -> None:
+                group.create_task(self.deliver(session, delivery, end + 60))
+
+            self._deliver_later = deliver_later
             while time.monotonic() < end:
-                group.create_task(self.deliver(session, self.new_delivery(), end + 60))
+                deliver_later(self.new_delivery())
                 if self.rng.random() < 0.1:
-                    old = self.rng.choice(self.deliveries)
-                    if old.event_ids:
-                        group.create_task(self.deliver(session, old, end + 60))
+                    self.redeliver(1)
                 await asyncio.sleep(1 / rate)
+            self._deliver_later = None
+
+    def redeliver(self, count: int) -> None:
+        """So many old deliveries once more, any of those that were answered; none when the load is over."""
+        if self._deliver_later is not None:
+            for delivery in self.rng.choices(self.deliveries, k=count):
+                if delivery.event_ids:
+                    self._deliver_later(delivery)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from analytics.prices import PriceBook, PriceError, packaged, price
+from analytics.prices import PriceBook, PriceError, packaged
 
 BOOK = PriceBook.parse(
     """
@@ -44,7 +44,7 @@ def test_a_call_costs_what_the_plan_of_its_time_says(tool_type: str, method: str
 def test_the_packaged_prices_are_readable_and_small() -> None:
     """The default is a placeholder charge, but a charge, so that the cost columns are seen to work."""
     assert packaged().currency == "EUR"
-    assert price("zendesk", "create_ticket", 2, at("2026-11-24")) == 200
+    assert packaged().price("zendesk", "create_ticket", 2, at("2026-11-24")) == 200
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.codec import Codec, Undecodable
 from schemas.events import ProcessOutcome, TicketProcessed
+from schemas.hotpath_processed import decode_processed
 from schemas.ids import ticket_key
 from streams.doubt import PartitionDoubts
 from streams.security import client_options
@@ -93,7 +94,7 @@ async def catch_up(
             for record in (await consumer.getmany(place, timeout_ms=1000, max_records=2000)).get(place, []):
                 start = record.offset + 1
                 try:
-                    take_in(codec.decode_as(TicketProcessed, record.value), finished, doubts)
+                    take_in(decode_processed(record.value, codec), finished, doubts)
                     read += 1
                 except Undecodable:
                     continue

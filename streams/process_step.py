@@ -30,6 +30,7 @@ from schemas.events import (
     TicketRouted,
     WebhookReceived,
 )
+from schemas.hotpath import decode_received
 from schemas.ids import ticket_key
 from streams.attempts import RetryDecision
 from streams.clock import Clock
@@ -219,7 +220,7 @@ class _Refusal(Exception):
 def _read(routed: TicketRouted, ctx: ProcessContext, calls: list[Call]) -> TicketMetadata:
     """The metadata of the received record inside, extracted again (it is pure); `calls` get the two calls made for it so far."""
     try:
-        received = ctx.codec.decode_as(WebhookReceived, routed.received)
+        received = decode_received(routed.received, ctx.codec).event
     except Undecodable as exc:
         raise _Refusal(FailureReason.UNDECODABLE, f"the received record inside: {exc}") from exc
     try:

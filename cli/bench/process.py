@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -60,7 +61,7 @@ def a_record(n: int, now: int) -> tuple[bytes, bytes]:
     ticket_id = str(35_000 + n)
     detail = json.loads(a_delivery(n))
     detail["detail"]["id"], detail["subject"] = ticket_id, f"zen:ticket:{ticket_id}"
-    known = {"event_id": new_event_id(), "tenant": "bench", "tool": "desk", "tool_type": "zendesk", "ticket_id": ticket_id}
+    known: dict[str, Any] = {"event_id": new_event_id(), "tenant": "bench", "tool": "desk", "tool_type": "zendesk", "ticket_id": ticket_id}
     received = WebhookReceived(
         **known,
         dedup_key=n.to_bytes(16, "big"),

@@ -306,7 +306,7 @@ class Worker:
 def a_routed(number: int, ticket: str, actions: Sequence[str], received_offset: int, change: str = "updated") -> TicketRouted:
     """A TicketRouted as route would have made it."""
     received_at = 1_700_000_000_000_000 + number
-    event_id = f"event-{number:04d}"
+    event_id = f"00000000-0000-7000-8000-{number:012d}"
     received = WebhookReceived(
         event_id=event_id,
         dedup_key=number.to_bytes(16, "big"),

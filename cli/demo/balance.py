@@ -14,7 +14,9 @@ from analytics.open import open_reader
 from analytics.store import StoreError
 from analytics.views import Scope
 from cli.demo.scene import Scene
+from cli.demo.traffic import Sent
 from cli.output import say
+from streams.runtime import read_runtime
 from streams.settings import Settings
 
 CLASSES = ("duplicates", "echoes", "dropped", "processed", "dead_lettered")
@@ -31,7 +33,8 @@ class Balance:
     dead_letters: dict[str, int] = field(default_factory=dict)
     methods: list[dict[str, Any]] = field(default_factory=list)
     cost_micros: int = 0
-    stored_events: int = 0
+    door_restarts: int = 0
+    forged_refused: int = 0
     effects: dict[str, int] = field(default_factory=dict)
     double_effects: list[str] = field(default_factory=list)
 
@@ -46,25 +49,43 @@ class Balance:
     @property
     def settled(self) -> bool:
         """Whether nothing is under way, and the tables have it all."""
-        finished = self.total("processed") + self.dead_letters.get("retries_exhausted", 0) + self.dead_letters.get("tool_refused", 0)
-        return self.accepted > 0 and self.total("in_flight") == 0 and self.total("retrying") == 0 and self.stored_events >= finished
+        under_way = self.total("in_flight") + self.total("retrying")
+        stored = self.stored_processed >= self.total("processed") and sum(self.dead_letters.values()) >= self.total("dead_lettered")
+        return self.accepted > 0 and under_way == 0 and stored
+
+    @property
+    def stored_processed(self) -> int:
+        """Events that the tables count as processed."""
+        return sum(self.by_target.values())
+
+    @property
+    def knows_refused(self) -> bool:
+        """Whether the tables have the door's count of forged deliveries."""
+        return any("signature" in reason for reason in self.refused)
 
     def as_dict(self) -> dict[str, Any]:
         return {"balanced": not problems_of(self), "problems": problems_of(self), **asdict(self)}
 
 
-def measure(settings: Settings, scene: Scene) -> Balance:
-    """Reads topics, tables and ledgers."""
+def measure(settings: Settings, scene: Scene, sent: Sent) -> Balance:
+    """Reads topics, tables and ledgers. Raises BrokerError while the broker is away."""
     from streams.audit import run_audit
 
     report = asyncio.run(run_audit(settings.brokers))
     balance = Balance(
         audit=[msgspec.to_builtins(row) for row in report.tools],
         unbalanced=[f"{p.tenant}/{p.tool} {p.event_id}: {p.why}" for p in report.problems],
+        door_restarts=_restarts(settings, "ingestion"),
+        forged_refused=sent.forged_refused,
     )
     _read_tables(settings, balance)
     _read_ledgers(scene, balance)
     return balance
+
+
+def _restarts(settings: Settings, name: str) -> int:
+    runtime = read_runtime(settings.data_dir)
+    return next((p.restarts for p in runtime.processes if p.name == name), 0) if runtime is not None else 0
 
 
 def _read_tables(settings: Settings, balance: Balance) -> None:
@@ -74,13 +95,12 @@ def _read_tables(settings: Settings, balance: Balance) -> None:
             balance.refused = _sums(reader.ingestion(scope), "reason", "requests", outcome="refused")
             balance.dead_letters = _sums(reader.dead_letter_reasons(scope), "reason", "letters")
             routing = reader.routing(scope)
-            balance.stored_events = sum(int(r["events"]) for r in routing)
             processed = [r for r in routing if r["outcome"] == "processed"]
             balance.by_target = _sums([r | {"place": f"{r['tenant']}/{r['target']}"} for r in processed], "place", "events")
             balance.methods = reader.methods(scope)
             balance.cost_micros = sum(int(row["cost_micros"]) for row in reader.costs(scope))
     except StoreError:
-        balance.stored_events = 0  # the materializer has not made the tables yet; measured again in a moment
+        return  # the materializer has not made the tables yet; measured again in a moment
 
 
 def dead_letters(settings: Settings) -> Mapping[str, int]:
@@ -121,7 +141,11 @@ def problems_of(balance: Balance) -> list[str]:
         problems.append(f"not settled: {balance.total('in_flight')} in flight, {balance.total('retrying')} retrying")
     problems += [f"no event was among {name}" for name in CLASSES if balance.total(name) == 0]
     problems += [f"no dead letter for {reason}" for reason in ("not_json", "retries_exhausted") if not balance.dead_letters.get(reason)]
-    if not any("signature" in reason for reason in balance.refused):
+    if balance.settled and balance.stored_processed != balance.total("processed"):
+        problems.append(f"the tables count {balance.stored_processed} processed, the topics {balance.total('processed')}")
+    if balance.settled and sum(balance.dead_letters.values()) != balance.total("dead_lettered"):
+        problems.append(f"the tables count {sum(balance.dead_letters.values())} dead letters, the topics {balance.total('dead_lettered')}")
+    if not balance.knows_refused and not (balance.door_restarts and balance.forged_refused):
         problems.append("no forged delivery is among the refused")
     return problems
 
@@ -142,10 +166,9 @@ def show(balance: Balance, settings: Settings) -> None:
         table.add_row(f"{row['tenant']}/{row['tool']}", *(str(row[n]) for n in names))
     table.add_row("all", *(str(balance.total(n)) for n in names), style="bold")
     console.print(table)
-    refused = (
-        ", ".join(f"{n} {reason}" for reason, n in sorted(balance.refused.items()))
-        or "none yet (a killed door loses up to its last 10 s of these)"
-    )
+    refused = ", ".join(f"{n} {reason}" for reason, n in sorted(balance.refused.items())) or "none"
+    if balance.door_restarts:
+        refused += f" (the door was killed {balance.door_restarts} times; of these, each time up to its last 10 s are not counted)"
     console.print(f"\nrefused at the door:  {refused}")
     console.print("processed by target:  " + ", ".join(f"{n} {target}" for target, n in sorted(balance.by_target.items())))
     console.print("dead letters:         " + ", ".join(f"{n} {reason}" for reason, n in sorted(balance.dead_letters.items())))

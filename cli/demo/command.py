@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,19 +14,25 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from click.core import ParameterSource
 
 from cli.demo.balance import Balance, measure, problems_of, show
 from cli.demo.scene import Scene, data_folder
-from cli.demo.traffic import Traffic
+from cli.demo.traffic import Sent, Traffic
 from cli.output import CommandError, document, output_option, say
+from streams.broker.errors import BrokerError
+from streams.leash import leashed
 from streams.runtime import Runtime, read_runtime
 from streams.settings import Settings
 
 START_TIMEOUT_S = 240.0
 SETTLE_TIMEOUT_S = 120.0
+COUNTS_TIMEOUT_S = 15.0
+"""A little longer than the door's window: what it refused is told at the window's end."""
+T = TypeVar("T")
 PROCESSES = ("broker", "ingestion", "route", "process", "materialize")
 
 
@@ -51,6 +58,8 @@ def demo(ctx: click.Context, once: bool, tickets: int, seed: int, output: str) -
     settings = replace(settings, data_dir=data_folder(chosen), store="")
     if read_runtime(settings.data_dir) is not None:
         raise CommandError(f"something already runs in {settings.data_dir}; stop it, or give another --data-dir", 6)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C: what was started is stopped first
     with ExitStack() as stack:
         say(f"data: {settings.data_dir}")
         up = _start_up(settings)
@@ -61,9 +70,9 @@ def demo(ctx: click.Context, once: bool, tickets: int, seed: int, output: str) -
         settings = replace(settings, brokers=runtime.brokers)
         with _phase("tenants acme and globex"):
             _apply(settings, scene, runtime)
-        _play(scene, runtime, settings, tickets, seed)
+        sent = _play(scene, runtime, settings, tickets, seed)
         with _phase("waiting until everything is accounted for"):
-            balance = _settle(settings, scene)
+            balance = _settle(settings, scene, sent)
         if output == "table":
             show(balance, settings)
         else:
@@ -79,11 +88,12 @@ def demo(ctx: click.Context, once: bool, tickets: int, seed: int, output: str) -
 def _start_up(settings: Settings) -> subprocess.Popen[bytes]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with (settings.data_dir / "up.log").open("wb") as log:
+        # on a leash: however the demo ends, nothing of it stays behind.
         # -P: the folder the demo is started in may have a `schemas` of its own
         command = [sys.executable, "-P", "-m", "cli.main", "--data-dir", str(settings.data_dir), "up", "--ephemeral-ports"]
         path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
         environment = {**os.environ, "PYTHONPATH": path}
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)  # noqa: S603 - ourselves
+        return subprocess.Popen(leashed(command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)  # noqa: S603 - ourselves
 
 
 def _stop(up: subprocess.Popen[bytes]) -> None:
@@ -119,7 +129,8 @@ def _apply(settings: Settings, scene: Scene, runtime: Runtime) -> None:
 
     from streams.tenants.apply import apply
 
-    applied = asyncio.run(apply(settings.brokers, scene.tenants()))
+    tenants = scene.tenants()
+    applied = _tried_again(lambda: asyncio.run(apply(settings.brokers, tenants)), START_TIMEOUT_S)
     time.sleep(max(0.0, max(a.effective_at for a in applied) / 1e6 - time.time()) + 0.1)
     end = time.monotonic() + 30
     for c in scene.connections:
@@ -128,6 +139,20 @@ def _apply(settings: Settings, scene: Scene, runtime: Runtime) -> None:
                 raise CommandError(f"the door does not know {c.tenant}/{c.tool} after 30 s; see {settings.data_dir / 'logs'}")
             time.sleep(0.1)
     scene.point_webhooks_at(runtime.ingestion_url)
+
+
+def _tried_again(act: Callable[[], T], seconds: float) -> T:
+    """What `act` gives, once the broker is there to be asked: it may have been killed a moment ago."""
+    from aiokafka.errors import KafkaError
+
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except (BrokerError, KafkaError, TimeoutError) as exc:
+            if time.monotonic() > end:
+                raise CommandError(f"the broker does not come back: {exc}") from exc
+            time.sleep(0.5)
 
 
 def _known(url: str) -> bool:
@@ -142,7 +167,7 @@ def _known(url: str) -> bool:
         return False
 
 
-def _play(scene: Scene, runtime: Runtime, settings: Settings, tickets: int, seed: int) -> None:
+def _play(scene: Scene, runtime: Runtime, settings: Settings, tickets: int, seed: int) -> Sent:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -164,6 +189,7 @@ def _play(scene: Scene, runtime: Runtime, settings: Settings, tickets: int, seed
             progress.update(task, description=text)
             step()
         progress.update(task, description="traffic played", total=progress.tasks[0].completed)
+    return traffic.sent
 
 
 def _outage(scene: Scene, traffic: Traffic, settings: Settings) -> None:
@@ -182,14 +208,20 @@ def _outage(scene: Scene, traffic: Traffic, settings: Settings) -> None:
     traffic.create(desk, 4, type="incident", priority="urgent", subject="Core switch is back")
 
 
-def _settle(settings: Settings, scene: Scene) -> Balance:
+def _settle(settings: Settings, scene: Scene, sent: Sent) -> Balance:
     scene.settled(SETTLE_TIMEOUT_S)
-    end = time.monotonic() + SETTLE_TIMEOUT_S
+    begun = time.monotonic()
+
+    def reading() -> Balance:
+        return _tried_again(lambda: measure(settings, scene, sent), SETTLE_TIMEOUT_S)
+
     while True:
-        balance = measure(settings, scene)
-        if time.monotonic() > end:
+        balance = reading()
+        waited = time.monotonic() - begun
+        if waited > SETTLE_TIMEOUT_S:
             return balance
-        if balance.settled and scene.settled(5) and measure(settings, scene).accepted == balance.accepted:
+        counted = balance.knows_refused or waited > COUNTS_TIMEOUT_S
+        if balance.settled and counted and scene.settled(5) and reading().accepted == balance.accepted:
             return balance
         time.sleep(0.5)
 

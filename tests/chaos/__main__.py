@@ -7,6 +7,7 @@ import asyncio
 import logging
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.chaos.check import Verdict, check
@@ -15,18 +16,26 @@ from tests.chaos.faults import Faults
 from tests.chaos.world import World
 
 SETTLE_S = 150.0
+PHASES = ("start", "faults", "settle", "compare")
 
 
 async def run(folder: Path, seed: int, seconds: float, rate: float = 25.0) -> tuple[Verdict, Faults]:
     """One run: load and faults together for so long, then peace, then the comparison."""
     world = World(folder, seed)
+    moments = [time.monotonic()]
     try:
         await world.start()
+        moments.append(time.monotonic())
         faults = Faults(world, seed)
         await asyncio.gather(world.load(seconds, rate), faults.run(seconds))
         world.jira.clear_faults()
+        moments.append(time.monotonic())
         await settle(world, SETTLE_S)
+        moments.append(time.monotonic())
         verdict = check(await gather_evidence(world))
+        moments.append(time.monotonic())
+        took = ", ".join(f"{what} {b - a:.0f} s" for what, a, b in zip(PHASES, moments, moments[1:], strict=False))
+        faults.log.append(f"took: {took}")
         for name, lives in faults.killed.items():
             if (restarts := world.restarts()[name]) < lives:
                 verdict.wrong.append(f"supervisor: {name} was killed {lives} times and started again {restarts} times")

@@ -106,11 +106,14 @@ def a_seen(first: int, outcomes: list[str]) -> BatchSeen:
     return BatchSeen(first_offset=first, next_offset=first + len(outcomes), records=records)
 
 
-def a_log(seed: int, length: int) -> dict[tuple[str, int], list[tuple[int, Event]]]:
-    """A partition's records on each source topic: several days, tools and methods, some sent twice, some offsets missing."""
+def a_log(seed: int, length: int, first: int = 0) -> dict[tuple[str, int], list[tuple[int, Event]]]:
+    """A partition's records on each source topic: several days, tools and methods, some sent twice, some offsets missing.
+
+    Event ids count from `first`, so that the logs of several partitions can be of different events.
+    """
     rng = random.Random(seed)
     sources: dict[str, list[Event]] = {PROCESSED: [], DEAD_LETTER: [], COUNTS: [], SEEN: []}
-    for n in range(length):
+    for n in range(first, first + length):
         at = NOON + rng.randrange(3 * DAY_US)
         calls = [
             a_call(

@@ -86,20 +86,20 @@ def materializers(fresh_broker: EmbeddedBroker, tmp_path: Path) -> Iterator[Mate
         process.wait()
 
 
-async def send(brokers: str, topic: str, values: list[bytes]) -> None:
+async def send(brokers: str, topic: str, values: list[bytes], partition: int = 0) -> None:
     producer = StageProducer(brokers)
     await producer.start()
     for begin in range(0, len(values), 500):
-        await producer.send([Outgoing(topic, 0, b"k", value) for value in values[begin : begin + 500]])
+        await producer.send([Outgoing(topic, partition, b"k", value) for value in values[begin : begin + 500]])
     await producer.stop()
 
 
-def built_from_zero(path: Path, logs: dict[str, list[Event]]) -> dict[str, Any]:
+def built_from_zero(path: Path, logs: dict[tuple[str, int], list[Event]]) -> dict[str, Any]:
     """What the tables must be: every record applied once, in order, by one process."""
     store = SqliteStore(path)
-    for topic, events in logs.items():
-        store.assign(topic, 0)
-        store.apply(prepare(topic, 0, list(enumerate(events)), len(events)))
+    for source, events in logs.items():
+        store.assign(*source)
+        store.apply(prepare(*source, list(enumerate(events)), len(events)))
     store.close()
     return dumped(path)
 
@@ -133,7 +133,52 @@ async def test_killed_again_and_again_the_tables_are_those_of_a_build_from_zero(
     await materializers.until(lambda: any(h.pid == process.pid and h.state == "running" for h in read_health(materializers.data_dir)))
     process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(process.wait, 15) == 0
-    assert dumped(materializers.store) == built_from_zero(tmp_path / "zero.db", logs), f"seed {seed}"
+    assert dumped(materializers.store) == built_from_zero(tmp_path / "zero.db", {(t, 0): e for t, e in logs.items()}), f"seed {seed}"
+
+
+@pytest.mark.slow
+async def test_materializers_that_come_and_go_share_the_partitions_without_counting_twice(
+    fresh_broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """A second one joins in mid-stream and is killed there; the first takes over what it left, from the store's position."""
+    partitions, length = 3, 2500
+    await ensure_topics(fresh_broker.brokers, partitions)
+    logs: dict[tuple[str, int], list[Event]] = {}
+    for p in range(partitions):
+        for (topic, _), records in a_log(20 + p, length, first=p * length).items():
+            if topic != topics.COUNTS.name:
+                logs[topic, p] = [event for _, event in records]
+    made = Materializers(fresh_broker.brokers, tmp_path)
+
+    async def send_part(part: int) -> None:
+        for (topic, p), events in logs.items():
+            chunk = events[part * len(events) // 3 : (part + 1) * len(events) // 3]
+            await send(made.brokers, topic, [CODEC.encode(event) for event in chunk], p)
+
+    def share(pid: int) -> int:
+        return sum(len(h.partitions) for h in read_health(tmp_path) if h.pid == pid and h.state == "running")
+
+    try:
+        await send_part(0)
+        made.start("0")
+        await made.until(lambda: bool(made.next_offsets()))
+        second = made.start("1")
+        await made.until(lambda: share(second.pid) > 0)
+        await send_part(1)
+        await made.until(lambda: sum(made.next_offsets().values()) > sum(map(len, logs.values())) // 2)
+        second.kill()
+        second.wait()
+        await send_part(2)
+        ends = {source: len(events) for source, events in logs.items()} | {(topics.COUNTS.name, 0): 0}
+        await made.until(lambda: made.next_offsets() == ends, 90)
+    finally:
+        for process in made.running:
+            process.kill()
+            process.wait()
+    expected = built_from_zero(tmp_path / "zero.db", logs)
+    found = dumped(made.store)
+    del found["stream_position"], expected["stream_position"]  # the empty topic's row
+    assert found == expected
 
 
 async def test_garbage_on_any_topic_becomes_a_dead_letter_and_an_unknown_schema_is_waited_for(materializers: Materializers) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from cli.output import CommandError, say
+from cli.output import CommandError, refuse_shared_packages, say
 from streams.settings import Settings
 
 
@@ -28,6 +28,7 @@ def materialize(settings: Settings, instance: str, keep_days: int, log_level: st
 
     Example: ai-agents materialize --instance 1
     """
+    refuse_shared_packages()
     from analytics.open import open_store
     from analytics.store import StoreBusy, StoreError, StoreFull
     from streams.agents.materialize import MaterializeStage

@@ -44,6 +44,16 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def refuse_shared_packages() -> None:
+    """Ends the command with one line when another distribution shares one of our five top-level packages (streams/collision.py)."""
+    from streams.collision import PackageCollision, check_packages
+
+    try:
+        check_packages()
+    except PackageCollision as exc:
+        raise CommandError(str(exc)) from exc
+
+
 def rows(items: Iterable[Mapping[str, Any]], output: str, columns: Sequence[str] | None = None) -> None:
     """Prints rows: a table for people, a JSON array, a YAML list, or CSV with a header."""
     data = [dict(item) for item in items]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import click
 
-from cli.output import FAILED, IN_USE, CommandError, say
+from cli.output import FAILED, IN_USE, CommandError, refuse_shared_packages, say
 from streams.settings import Settings
 
 
@@ -38,6 +38,7 @@ def serve(settings: Settings, host: str, port: int, admin_port: int, instance: s
 
     Example: ai-agents --brokers 127.0.0.1:9092 serve --port 8080
     """
+    refuse_shared_packages()
     import uvloop
 
     from streams.ingestion import server

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import click
 
 from cli.broker import command_error
-from cli.output import FAILED, IN_USE, CommandError, say
+from cli.output import FAILED, IN_USE, CommandError, refuse_shared_packages, say
 from streams.broker.errors import BrokerError
 from streams.ports import free_port, is_listening, prefer
 from streams.runtime import ProcessInfo, Runtime, read_runtime, write_runtime
@@ -105,12 +105,7 @@ def up(
 
 def _check(settings: Settings, ports: dict[str, int | None]) -> None:
     """What must hold before anything starts."""
-    from streams.collision import PackageCollision, check_packages
-
-    try:
-        check_packages()
-    except PackageCollision as exc:
-        raise CommandError(str(exc)) from exc
+    refuse_shared_packages()
     if (other := read_runtime(settings.data_dir)) is not None:
         raise CommandError(f"`up` already runs in {settings.data_dir} (pid {other.supervisor_pid}); see: ai-agents status", IN_USE)
     for option, port in ports.items():

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import click
 
-from cli.output import CommandError, say
+from cli.output import CommandError, refuse_shared_packages, say
 from streams.settings import Settings
 
 
@@ -29,6 +29,7 @@ def worker(settings: Settings, stage: str | None, instance: str, log_level: str)
 
     Example: ai-agents --brokers 127.0.0.1:9092 worker --stage route --instance 1
     """
+    refuse_shared_packages()
     settings = replace(settings, instance=instance)
     if stage is None:
         from streams.supervisor import run_workers

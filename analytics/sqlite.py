@@ -32,6 +32,7 @@ CHECKPOINT_PAGES = 4000
 WAL_KEPT_BYTES = 64 << 20
 BUSY_SECONDS = 5.0
 DELETE_CHUNK = 10_000
+VACUUM_PAGES = 2000
 
 _TYPES = {Kind.INTEGER: "INTEGER", Kind.TEXT: "TEXT", Kind.BYTES: "BLOB"}
 _VALUE_ERRORS = (
@@ -303,19 +304,22 @@ class SqliteStore:
         (horizon,) = self._db.execute("SELECT horizon FROM retention WHERE id = 1").fetchone()
         return int(horizon)
 
-    def keep_from(self, horizon: int) -> int:
-        """As AnalyticsStore.keep_from; in chunks, so that a writer beside it waits milliseconds, not for the whole."""
+    def keep_from(self, horizon: int, at_most: int | None = None) -> int:
         deleted = 0
         with named_errors(self.path):
             # First the horizon, then the deletions: a fact deleted must never be able to count again.
             self._db.execute("UPDATE retention SET horizon = max(horizon, ?) WHERE id = 1", (horizon,))
             for table in tables.FACTS:
                 at, key = _TIME_COLUMN[table], ", ".join(c.name for c in table.key_columns)
-                chunk = f"SELECT {key} FROM {table.name} WHERE {at} < ? LIMIT {DELETE_CHUNK}"  # noqa: S608 - our own names
+                chunk = f"SELECT {key} FROM {table.name} WHERE {at} < ? LIMIT ?"  # noqa: S608 - our own names
                 statement = f"DELETE FROM {table.name} WHERE ({key}) IN ({chunk})"  # noqa: S608 - our own names
-                while (count := self._db.execute(statement, (horizon,)).rowcount) > 0:
+                # In chunks, each its own transaction: another process that writes waits milliseconds, not for the whole.
+                while (room := DELETE_CHUNK if at_most is None else min(DELETE_CHUNK, at_most - deleted)) > 0:
+                    if (count := self._db.execute(statement, (horizon, room)).rowcount) <= 0:
+                        break
                     deleted += count
-            self._db.executescript("PRAGMA incremental_vacuum")  # execute() would stop after the first page
+            if deleted:
+                self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")  # execute() would stop after the first page
         return deleted
 
     def rows(self, table: Table) -> Sequence[Row]:

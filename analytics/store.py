@@ -84,10 +84,11 @@ class AnalyticsStore(Protocol):
         """
         ...
 
-    def keep_from(self, horizon: int) -> int:
+    def keep_from(self, horizon: int, at_most: int | None = None) -> int:
         """Deletes facts received before `horizon` (epoch microseconds), and from now on refuses such; answers how many rows went.
 
-        Rollups stay. The horizon never moves back.
+        No more than `at_most` rows at a call, so that batches can be written in between; 0 says that none is left. Rollups stay. The
+        horizon never moves back.
         """
         ...
 

@@ -36,6 +36,7 @@ T = TypeVar("T")
 KEEP_DAYS = 90
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 RETENTION_SECONDS = 3600.0
+DELETED_AT_ONCE = 10_000
 
 
 def spare_the_collector() -> None:
@@ -185,12 +186,14 @@ class MaterializeStage(Stage):
                 return answer
 
     async def _forget_old_facts(self) -> None:
-        """Each hour, deletes the facts past their keeping."""
+        """Each hour, deletes the facts past their keeping, a little at a time between the batches."""
         while True:
-            horizon = self._clock.now() - self._keep_us
+            horizon, total = self._clock.now() - self._keep_us, 0
             try:
-                if (gone := await self._in_thread(partial(self._opened().keep_from, horizon))) > 0:
-                    log.info("%d rows older than %d days were deleted; their rollups stay", gone, self._keep_us // DAY_US)
+                while (gone := await self._in_thread(partial(self._opened().keep_from, horizon, DELETED_AT_ONCE))) > 0:
+                    total += gone
             except StoreError as exc:
                 self.runner.alarm(f"old facts could not be deleted, next try in an hour: {exc}")
+            if total:
+                log.info("%d rows older than %d days were deleted; their rollups stay", total, self._keep_us // DAY_US)
             await asyncio.sleep(RETENTION_SECONDS)

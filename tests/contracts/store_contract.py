@@ -153,6 +153,13 @@ class StoreContract:
         assert [row[2] for row in store.rows(tables.USAGE_DAILY)] == [2], "rollups outlive the facts"
         assert len(store.rows(tables.EVENT_FACT)) == 1
 
+    def test_old_facts_can_be_deleted_a_little_at_a_time(self, store: AnalyticsStore) -> None:
+        """Batches are written in between; nothing that is to go can count again meanwhile."""
+        give(store, PROCESSED, *(a_processed(n) for n in range(5)))
+        assert [store.keep_from(NOON + 1, at_most=3) for _ in range(5)] == [3, 3, 3, 1, 0]
+        assert store.horizon() == NOON + 1
+        assert store.rows(tables.CALL_FACT) == store.rows(tables.EVENT_FACT) == []
+
     def test_the_horizon_never_moves_back(self, store: AnalyticsStore) -> None:
         """What was deleted cannot come back by keeping more from now on."""
         store.keep_from(NOON)

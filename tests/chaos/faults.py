@@ -55,10 +55,13 @@ class Faults:
             name = bag.pop(0)
             bag.append(name)
             at = time.monotonic() - self._begun
-            if not await self.kinds[name]():
+            happened = await self.kinds[name]()
+            took = time.monotonic() - self._begun - at
+            if happened or took > 1:
+                self.log.append(f"{at:5.1f} s  {name}{'' if happened else ': no chance'}{f' ({took:.1f} s)' if took > 1 else ''}")
+            if not happened:
                 continue
             self.happened[name] += 1
-            self.log.append(f"{at:5.1f} s  {name}")
             await asyncio.sleep(self.world.rng.uniform(0.3, 2.0))
 
     async def _kill(self, name: str) -> bool:

@@ -114,3 +114,8 @@ def _amount(value: Any, where: str) -> int:
 def packaged() -> PriceBook:
     """The prices shipped with this build."""
     return PriceBook.parse((resources.files("analytics") / "prices.yaml").read_text(encoding="utf-8"))
+
+
+def price(tool_type: str, method: str, api_calls: int, at: int) -> int:
+    """As PriceBook.price, with the prices shipped with this build."""
+    return packaged().price(tool_type, method, api_calls, at)

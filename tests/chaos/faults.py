@@ -13,6 +13,8 @@ from tests.chaos.world import World
 
 Fault = Callable[[], Awaitable[bool]]
 """Does it; answers whether it happened."""
+BESIDE = ("redeliveries arrive", "joins", "leaves")
+"""Faults that take their time: others happen meanwhile."""
 
 
 class Faults:
@@ -51,18 +53,24 @@ class Faults:
         names = list(self.kinds)
         first = self.turn * 5 % len(names)
         bag = names[first:] + names[:first]
+        beside: set[asyncio.Task[None]] = set()
         while time.monotonic() < end:
             name = bag.pop(0)
             bag.append(name)
-            at = time.monotonic() - self._begun
-            happened = await self.kinds[name]()
-            took = time.monotonic() - self._begun - at
-            if happened or took > 1:
-                self.log.append(f"{at:5.1f} s  {name}{'' if happened else ': no chance'}{f' ({took:.1f} s)' if took > 1 else ''}")
-            if not happened:
-                continue
-            self.happened[name] += 1
-            await asyncio.sleep(self.world.rng.uniform(0.3, 2.0))
+            doing = asyncio.create_task(self._do(name))
+            if name.endswith(BESIDE):
+                beside.add(doing)
+            else:
+                await doing
+            await asyncio.sleep(self.world.rng.uniform(0.5, 2.0))
+        await asyncio.gather(*beside)
+
+    async def _do(self, name: str) -> None:
+        begun = time.monotonic()
+        happened = await self.kinds[name]()
+        self.happened[name] += happened
+        took = time.monotonic() - begun
+        self.log.append(f"{begun - self._begun:5.1f} s  {name}{'' if happened else ': no occasion'} ({took:.1f} s)")
 
     async def _kill(self, name: str) -> bool:
         """SIGKILL. Waits for a child that is between two lives."""
@@ -155,7 +163,7 @@ class Faults:
 
     async def _has_partitions(self, stage: str) -> bool:
         end = time.monotonic() + 20
-        while time.monotonic() < end:
+        while time.monotonic() < end and stage in self.world.extra:
             if self.world.partitions_of_second(stage):
                 return True
             await asyncio.sleep(0.1)

@@ -25,8 +25,9 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from streams.ingestion.outlet import BATCH_BYTES, RECORD_OVERHEAD, REFUSED_FOR_SIZE, Lane, Outlet
+from streams.ingestion.outlet import BATCH_BYTES, RECORD_OVERHEAD, REFUSED_FOR_SIZE, Lane, Outlet, error_of
 from streams.ingestion.spool import Position, Record, Spool, SpoolFull
+from streams.ingestion.way_back import WayBack
 
 log = logging.getLogger("ai_agents.ingestion")
 
@@ -105,7 +106,7 @@ class Coalescer:
     ) -> None:
         self._outlet = outlet
         self._spool = spool
-        self._set_aside = set_aside
+        self._way_back = WayBack(outlet, set_aside)
         self._ack_timeout = ack_timeout
         self._max_pending = max_pending
         self._max_pending_bytes = max_pending_bytes
@@ -244,7 +245,7 @@ class Coalescer:
         return taken
 
     def _batch_done(self, shipment: _Shipment, inside: Sequence[_Waiting], future: asyncio.Future[Any]) -> None:
-        self._ended(shipment, inside, _error_of(future))
+        self._ended(shipment, inside, error_of(future))
 
     def _ended(self, shipment: _Shipment, inside: Sequence[_Waiting], error: BaseException | None) -> None:
         if error is None:
@@ -354,69 +355,10 @@ class Coalescer:
             if len(stored) == self._spool.pending:
                 self._spooling = False  # caught up: hold what comes now, behind what is still on its way through the spool
             if stored:
-                await self._deliver([s.record for s in stored if s.start not in self._delivered])
+                await self._way_back.deliver([s.record for s in stored if s.start not in self._delivered])
                 await self._loop.run_in_executor(self._thread, self._spool.advance, stored)
             elif self._spooler is not None:
                 await asyncio.wait([self._spooler])
             elif not self._spooling:
                 self._delivered.clear()
                 return
-
-    async def _deliver(self, records: Sequence[Record]) -> None:
-        """Returns when the broker has them all, trying for as long as it takes; one it refuses for its size is set aside."""
-        delay = 0.1
-        while True:
-            error = await self._send(records)
-            if error is None:
-                return
-            await self._outlet.renew(f"{type(error).__name__}: {error}")
-            if isinstance(error, REFUSED_FOR_SIZE):
-                await self._deliver_singly(records)
-                return
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, 5.0)
-
-    async def _deliver_singly(self, records: Sequence[Record]) -> None:
-        for record in records:
-            delay = 0.1
-            while (error := await self._send([record])) is not None:
-                await self._outlet.renew(f"{type(error).__name__}: {error}")
-                if isinstance(error, REFUSED_FOR_SIZE):
-                    record = await self._loop.run_in_executor(self._thread, self._set_aside, record)
-                    continue
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 5.0)
-
-    async def _send(self, records: Sequence[Record]) -> BaseException | None:
-        """Sends and waits for every ack; the first error, if any. Order within each lane is kept."""
-        lanes: dict[Lane, list[Record]] = {}
-        futures: list[asyncio.Future[Any]] = []
-        sizes: dict[Lane, int] = {}
-        try:
-            for record in records:
-                lane, size = self._outlet.lane(record), record.size + RECORD_OVERHEAD
-                if lanes.get(lane) and sizes[lane] + size > BATCH_BYTES:
-                    futures.append(await self._outlet.send(lane, lanes.pop(lane)))
-                    sizes[lane] = 0
-                lanes.setdefault(lane, []).append(record)
-                sizes[lane] = sizes.get(lane, 0) + size
-            for lane, inside in lanes.items():
-                futures.append(await self._outlet.send(lane, inside))
-        except KafkaError as exc:
-            for future in futures:
-                future.add_done_callback(_error_of)  # retrieved, so that asyncio does not complain of it
-            error: BaseException = exc
-            return error
-        if not futures:
-            return None
-        done, waiting = await asyncio.wait(futures, timeout=STUCK_SECONDS)
-        for future in waiting:
-            future.add_done_callback(_error_of)
-        errors = [failure for future in futures if future in done and (failure := _error_of(future)) is not None]
-        if errors:
-            return errors[0]
-        return KafkaError(f"no answer from the broker in {STUCK_SECONDS:.0f} s") if waiting else None
-
-
-def _error_of(future: asyncio.Future[Any]) -> BaseException | None:
-    return asyncio.CancelledError() if future.cancelled() else future.exception()

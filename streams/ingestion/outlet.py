@@ -146,3 +146,8 @@ async def _discard(producer: AIOKafkaProducer) -> None:
             await asyncio.wait([sender], timeout=5)
     except (TimeoutError, KafkaError, OSError) as exc:
         log.warning("a producer did not close cleanly: %s", type(exc).__name__)
+
+
+def error_of(future: asyncio.Future[Any]) -> BaseException | None:
+    """What became of a batch: None when it was acknowledged. Also marks the error as seen, for asyncio's sake."""
+    return asyncio.CancelledError() if future.cancelled() else future.exception()

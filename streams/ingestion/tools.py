@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from struct import Struct
+from struct import error as StructError
 
 from plugins.api import PluginConfigError, TicketingToolPlugin
 from plugins.manager import PluginManager
@@ -44,7 +45,7 @@ class LastKnown:
                 at += _LENGTH.size + length
         except FileNotFoundError:
             return []
-        except (OSError, CodecError, ValueError, IndexError) as exc:
+        except (OSError, CodecError, StructError) as exc:
             log.warning("the last known tenants cannot be read (%s); waiting for the broker's", type(exc).__name__)
             return []
         return found

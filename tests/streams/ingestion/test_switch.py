@@ -15,6 +15,8 @@ from streams.ingestion.coalescer import Coalescer, Durable
 from streams.ingestion.outlet import Lane, Outlet
 from streams.ingestion.spool import Record, Spool
 
+pytestmark = pytest.mark.timeout(20)
+
 
 class HandOutlet:
     """Keeps what it was sent; `ack` and `fail` end the oldest batch that is under way."""

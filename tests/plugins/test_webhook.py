@@ -94,6 +94,15 @@ def test_a_body_changed_in_one_byte_is_refused() -> None:
         HUB.validate(a_delivery(b'{"a":2}', x_hub_signature=f"sha256={digest}"), [b"k"])
 
 
+def test_a_body_that_means_the_same_but_is_written_otherwise_is_refused() -> None:
+    """The bytes are signed, not their meaning: two parsers may read one text differently. And what is no JSON can be signed too."""
+    digest = hmac.new(b"k", b'{"a": 1}', hashlib.sha256).hexdigest()
+    assert HUB.validate(a_delivery(b'{"a": 1}', x_hub_signature=f"sha256={digest}"), [b"k"])
+    for same in (b'{"a":1}', b'{"a": 1, "a": 1}', b'{"a": 1} ', b'{"\\u0061": 1}'):
+        with pytest.raises(SignatureMismatch):
+            HUB.validate(a_delivery(same, x_hub_signature=f"sha256={digest}"), [b"k"])
+
+
 @pytest.mark.parametrize(
     "validator", [HUB, DESK, SharedSecretHeader(header="X-Hub-Signature"), BasicAuth(user="ann"), HmacHeader(header="x", encoding="base64")]
 )

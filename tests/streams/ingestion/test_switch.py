@@ -228,3 +228,17 @@ async def test_a_clean_end_answers_everyone_first(tmp_path: Path, how_many: int)
         await asyncio.sleep(0)
     assert {await waiter for waiter in waiters} == {Durable.SPOOL}
     assert left_in(tmp_path)[:1000] == [b"%d" % n for n in range(how_many)][:1000]
+
+
+async def test_what_is_too_much_for_one_batch_goes_with_the_next(tmp_path: Path) -> None:
+    """Collected behind a slow ack, more than one batch may hold: the rest is sent, and answered, after it."""
+    outlet = HandOutlet()
+    async with opened(tmp_path, outlet, ack_timeout=5) as coalescer:
+        await direct(coalescer)
+        large = [Record("tickets.received.v1", b"acme/desk/1", b"%d" % n + b"x" * 100_000, 1) for n in range(6)]
+        waiters = [coalescer.offer(one) for one in large]
+        for _ in range(3):
+            await outlet.ack()
+        async with asyncio.timeout(5):
+            assert set(await asyncio.gather(*waiters)) == {Durable.BROKER}
+        assert outlet.sent == [one.value for one in large]

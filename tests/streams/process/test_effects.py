@@ -91,6 +91,16 @@ def test_the_first_event_creates_and_the_next_update_without_any_search(scene: S
     assert scene.log.links[0].external_id == external_id(ticket_key(TENANT, SOURCE, "A"), TARGET)
 
 
+def test_what_an_event_changed_is_recorded_before_the_event_counts_as_finished(scene: Scene) -> None:
+    """Finished and without its link, the ticket's next event would make a second mirror."""
+    points: list[str] = []
+    scene.kill()
+    scene.worker = Worker(scene.log, scene.tool, scene.loop, points.append)
+    scene.route(actions=["mirror", "note"])
+    scene.passes(SEARCH_LAG + 1)
+    assert points == ["link stored", "link acknowledged", "processed stored", "processed acknowledged"]
+
+
 def test_a_mirror_onto_the_source_itself_is_nothing_to_do(scene: Scene) -> None:
     """A rule may send a tool's tickets to the tool they came from."""
     routed = a_routed(1, "A", ["mirror"], received_offset=1)

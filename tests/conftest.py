@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streams.broker.admin import ensure_topics
 from streams.broker.embedded import EmbeddedBroker
@@ -17,6 +18,10 @@ from streams.broker.properties import server_properties
 from streams.ports import free_port
 
 TEST_PARTITIONS = 4
+
+# Timings are never asserted here: a busy machine makes any example slow. Examples are drawn anew each run, printed when they fail.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")

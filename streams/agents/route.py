@@ -7,6 +7,7 @@ knows more than the topic does.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import ClassVar
 
@@ -36,6 +37,7 @@ IN_FLIGHT = 4
 CATCH_UPS = 2
 CONTROL_SECONDS = 120.0
 RETRY_SECONDS = 1.0
+GC_THRESHOLDS = (50_000, 20, 20)
 
 
 class RouteStage(Stage):
@@ -76,6 +78,8 @@ class RouteStage(Stage):
         await self._producer.start()
         await publish_schemas(self._producer, self._codec)
         await self._control.start()
+        gc.freeze()  # a batch makes thousands of objects and no cycles: looking for some after every 700 costs 4 us an event
+        gc.set_threshold(*GC_THRESHOLDS)
 
     async def stop(self) -> None:
         await self._control.stop()

@@ -184,6 +184,10 @@ def _test(value: Any) -> Test:
     if not globs:
         return lambda found: as_text(found) in exact
 
+    if not exact and len(globs) == 1:
+        (glob,) = globs
+        return lambda found: glob(as_text(found)) is not None
+
     def matches(found: Any) -> bool:
         text = as_text(found)
         return text in exact or any(glob(text) for glob in globs)

@@ -109,7 +109,10 @@ def _load(port: int, connections: int, count: int, status: str) -> LoadResult:
     done = subprocess.run(  # noqa: S603 - our own module
         command + ["--forged"] * (status == "401"), env=_environment(), stdout=subprocess.PIPE, check=True, timeout=60 + count / 100
     )
-    result = msgspec.json.decode(done.stdout, type=LoadResult)
+    try:
+        result = msgspec.json.decode(done.stdout, type=LoadResult)
+    except msgspec.DecodeError as exc:
+        raise RuntimeError(f"the load client said nothing usable ({len(done.stdout)} bytes): {exc}") from exc
     if set(result.statuses) != {status}:
         raise RuntimeError(f"expected only {status}, the answers were {result.statuses}")
     return result

@@ -168,6 +168,7 @@ def main(arguments: list[str]) -> None:
     secret = os.environ["AI_AGENTS_BENCH_SECRET"].encode()
     result = uvloop.run(load(host, int(port), path, int(connections), int(count), secret, forged="--forged" in arguments))
     sys.stdout.buffer.write(msgspec.json.encode(result))
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from plugins.api import (
     CallTimedOut,
     NewNote,
     NewTicket,
+    PluginConfigError,
     Priority,
     TicketChange,
     TicketChanges,
@@ -35,6 +36,7 @@ from streams.clock import Clock
 from streams.doubt import PartitionDoubts
 
 CALL_TIMEOUT = 15.0
+MAX_SEARCH_LAG = 3600.0
 T = TypeVar("T")
 
 
@@ -56,6 +58,10 @@ class Links(Protocol):
 
 class Withdrawn(Exception):
     """The partition is being given up: no further call begins, and whoever gets the partition does this event again."""
+
+
+class NotStored(Exception):
+    """The producer could not store a record: a fault of ours, which ends the process."""
 
 
 class Turn(Protocol):
@@ -125,7 +131,10 @@ class Work:
 
 
 class Effects:
-    """Carries out one event's actions. `record` stores a LinkSet and returns once the broker has it."""
+    """Carries out one event's actions. `record` stores a LinkSet and returns once the broker has it; raises NotStored.
+
+    Raises PluginConfigError when made for a tool whose `search_lag` is no number of seconds.
+    """
 
     def __init__(
         self,
@@ -152,10 +161,10 @@ class Effects:
         self._record = record
         self._price = price
         self._jitter = jitter
-        self._lag = round(float(plugin.context.settings.get("search_lag", plugin.search_lag)) * SECOND)
+        self._lag = round(search_lag_of(plugin) * SECOND)
 
     async def run(self, action: str) -> None:
-        """Does one action of the decision. Raises StepFailed when it is given up, Withdrawn when the partition is."""
+        """Does one action of the decision. Raises StepFailed when it is given up, Withdrawn when the partition is, and NotStored."""
         match action:
             case "mirror":
                 await self._until_done("mirror", self._mirror)
@@ -185,6 +194,11 @@ class Effects:
                     raise StepFailed(decision, attempt.number, since or None) from failed.error
                 await self._wait_until(decision.again_at)
                 attempt = _Attempt(step, attempt.number + 1, attempt.doubt)
+            except (StepFailed, Withdrawn, NotStored):
+                raise
+            except Exception as exc:  # values a plugin made, of kinds it does not promise, reach all of this code
+                decision = RetryDecision(None, FailureReason.PLUGIN_FAULT, f"what the plugin answered led to {type(exc).__name__}")
+                raise StepFailed(decision, attempt.number, clock.now()) from exc
 
     def _would_call(self, step: str) -> bool:
         """False where the action needs no call, so that nothing is waited for in vain."""
@@ -340,6 +354,18 @@ class Effects:
                 return await _within(CALL_TIMEOUT, call)
         except Exception as exc:  # a plugin is someone else's code: whatever it raises is an outcome of the call
             raise _CallFailed(exc) from exc
+
+
+def search_lag_of(plugin: TicketingToolPlugin) -> float:
+    """Seconds after which a search of this tool is believed: the tenant's setting, else the plugin's own."""
+    told = plugin.context.settings.get("search_lag", plugin.search_lag)
+    try:
+        seconds = float(told)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_SEARCH_LAG:
+        raise PluginConfigError(f"search_lag of {plugin.context.tool} must be a number of seconds from 0 to {MAX_SEARCH_LAG:.0f}")
+    return seconds
 
 
 async def _within(seconds: float, call: Callable[[], Awaitable[T]]) -> T:

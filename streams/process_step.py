@@ -35,7 +35,7 @@ from schemas.ids import ticket_key
 from streams.attempts import RetryDecision
 from streams.clock import Clock
 from streams.doubt import PartitionDoubts
-from streams.effects import Effects, Links, StepFailed, Turn, Work
+from streams.effects import Effects, Links, NotStored, StepFailed, Turn, Work
 from streams.finished import FinishedEvents
 from streams.producer import Outgoing, RecordRefused
 from streams.topics import DEAD_LETTER, LINKS, PROCESSED, ROUTED
@@ -174,10 +174,6 @@ class _Story:
 
 async def _act(routed: TicketRouted, routed_offset: int, state: PartitionState, ctx: ProcessContext, turn: Turn, story: _Story) -> None:
     """Carries out the event's actions in order. Raises StepFailed when one is given up."""
-
-    async def record(link: LinkSet) -> None:
-        await ctx.producer.send([Outgoing(LINKS.name, state.partition, link_key(link), ctx.codec.encode(link))])
-
     async with AsyncExitStack() as leases:
         try:
             metadata = _read(routed, ctx, story.calls)
@@ -185,22 +181,10 @@ async def _act(routed: TicketRouted, routed_offset: int, state: PartitionState, 
             work = Work(routed=routed, routed_offset=routed_offset, partition=state.partition, metadata=metadata)
             if not needs_calls(work):
                 return
-            plugin = await _lease(leases, work, ctx)
+            effects = await _effects(leases, work, state, ctx, turn, story)
         except _Refusal as exc:  # before any call of ours; a worker before us may have come further
             in_doubt_since = state.doubts.of_event(routed_offset, routed.possible_repeat)
             raise StepFailed(RetryDecision(None, exc.reason, exc.detail), 1, in_doubt_since) from exc
-        effects = Effects(
-            work,
-            plugin,
-            links=ctx.links,
-            record=record,
-            doubts=state.doubts,
-            clock=ctx.clock,
-            turn=turn,
-            calls=story.calls,
-            price=ctx.price,
-            jitter=ctx.jitter,
-        )
         try:
             for action in routed.decision.actions:
                 await effects.run(action)
@@ -229,7 +213,7 @@ def _read(routed: TicketRouted, ctx: ProcessContext, calls: list[Call]) -> Ticke
             detail = f"{received.tenant}/{received.tool} was not configured when the event was received"
             raise _Refusal(FailureReason.UNKNOWN_TOOL, detail)
         calls.extend(_calls_before(received, routed, plugin))
-        return plugin.extract_metadata(
+        metadata = plugin.extract_metadata(
             Delivery(
                 tenant=received.tenant,
                 tool=received.tool,
@@ -240,6 +224,9 @@ def _read(routed: TicketRouted, ctx: ProcessContext, calls: list[Call]) -> Ticke
                 received_at=received.received_at,
             )
         )
+        if not isinstance(metadata.ticket_id, str):
+            raise _Refusal(FailureReason.PLUGIN_FAULT, f"{received.tool_type} gave a ticket id that is no text")
+        return metadata
     except _Refusal:
         raise
     except NotADelivery as exc:
@@ -268,10 +255,30 @@ def _calls_before(received: WebhookReceived, routed: TicketRouted, plugin: Ticke
     ]
 
 
-async def _lease(leases: AsyncExitStack, work: Work, ctx: ProcessContext) -> TicketingToolPlugin:
-    """The target's plugin, by the configuration of now: a connection that was mended is used for what waited for it."""
+async def _effects(leases: AsyncExitStack, work: Work, state: PartitionState, ctx: ProcessContext, turn: Turn, story: _Story) -> Effects:
+    """The event's effects on the target's plugin, by the configuration of now: what was mended serves what waited for it."""
+
+    async def record(link: LinkSet) -> None:
+        outgoing = Outgoing(LINKS.name, state.partition, link_key(link), ctx.codec.encode(link))
+        try:
+            await ctx.producer.send([outgoing])
+        except Exception as exc:  # whatever the producer met: nothing may go on as if the link were stored
+            raise NotStored(f"a link to {link.target_tool} could not be stored") from exc
+
     try:
-        return await leases.enter_async_context(ctx.plugins.lease(work.routed.tenant, work.target, ctx.clock.now()))
+        plugin = await leases.enter_async_context(ctx.plugins.lease(work.routed.tenant, work.target, ctx.clock.now()))
+        return Effects(
+            work,
+            plugin,
+            links=ctx.links,
+            record=record,
+            doubts=state.doubts,
+            clock=ctx.clock,
+            turn=turn,
+            calls=story.calls,
+            price=ctx.price,
+            jitter=ctx.jitter,
+        )
     except UnknownTool as exc:
         raise _Refusal(FailureReason.UNKNOWN_TOOL, str(exc)) from exc
     except PluginConfigError as exc:

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from plugins.api import Delivery, NotADelivery, PluginConfigError, TicketingToolPlugin, TicketMetadata
+from plugins.api import Delivery, NewTicket, NotADelivery, PluginConfigError, TicketingToolPlugin, TicketMetadata, TicketRef
 from plugins.manager import UnknownTool
 from schemas.codec import MAGIC, Codec, UnknownFingerprint
 from schemas.events import Event, FailureReason, ProcessingFailed, ProcessOutcome, Stage, TicketProcessed, TicketRouted
 from schemas.ids import ticket_key
 from streams.doubt import PartitionDoubts
+from streams.effects import NotStored
 from streams.links import LinkTable
 from streams.process_step import Finished, PartitionState, ProcessContext, process_one, set_aside_undecodable
 from streams.producer import Outgoing, RecordRefused
@@ -175,6 +176,32 @@ def test_a_target_that_cannot_be_used_sets_the_event_aside(bench: Bench, error: 
     bench.plugins = NoTarget(ToolModel(bench.loop))
     assert bench.process(a_routed(1, "A", ["mirror"], 3)).reason is reason
     assert bench.only_letter().reason == reason
+
+
+def test_an_answer_of_a_kind_not_promised_is_that_event_s_dead_letter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that answers a number for an id must not stop the partition; the ticket it made is searched for by the next event."""
+
+    async def numbered(self: ModelPlugin, ticket: NewTicket) -> TicketRef:
+        return TicketRef(ticket_id=7)  # type: ignore[arg-type]  # what the plugin should not do
+
+    monkeypatch.setattr(ModelPlugin, "create_ticket", numbered)
+    assert bench.process(a_routed(1, "A", ["mirror"], 3)).reason is FailureReason.PLUGIN_FAULT
+    assert bench.state.doubts.of_link(KEY.decode(), TARGET) is not None
+
+
+def test_a_link_that_cannot_be_stored_ends_the_work_without_a_record(bench: Bench) -> None:
+    """The event is done again, searched for, and never counts as finished without its link."""
+    bench.producer.refuses = 0
+    with pytest.raises(NotStored):
+        bench.process(a_routed(1, "A", ["mirror"], 3))
+    assert bench.producer.records == []
+
+
+def test_a_search_lag_that_is_no_number_is_told_to_the_operator(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tenant's typing error is that tenant's dead letter."""
+    monkeypatch.setattr(ModelPlugin, "search_lag", "soon")
+    assert bench.process(a_routed(1, "A", ["mirror"], 3)).reason is FailureReason.PLUGIN_FAULT
+    assert "search_lag of jira" in bench.only_letter().detail
 
 
 def test_an_unknown_action_sets_the_event_aside_after_what_was_known(bench: Bench) -> None:

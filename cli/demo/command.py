@@ -179,10 +179,11 @@ def _play(scene: Scene, runtime: Runtime, settings: Settings, tickets: int, seed
         traffic = Traffic(scene, runtime.ingestion_url, seed, lambda: progress.advance(task))
         sources = (desk, support, jira)
         steps += [(f"people open tickets in {c.tenant}/{c.tool}", partial(traffic.create, c, tickets)) for c in sources]
-        steps.append(("spam comes in", partial(traffic.create, desk, 5, subject="SPAM: win a phone")))
+        spam = partial(traffic.create, desk, 5, subject="SPAM: win a phone")
+        steps.append(("spam comes in", partial(traffic.until_taken, desk, spam)))
         steps += [(f"people change and comment in {c.tenant}/{c.tool}", partial(traffic.update, c, tickets)) for c in sources]
         steps += [("signatures are forged", partial(traffic.forge, c, 3)) for c in scene.connections]
-        steps.append(("signed bodies that are not JSON", partial(traffic.break_bodies, desk, 3)))
+        steps.append(("signed bodies that are not JSON", partial(traffic.until_taken, desk, partial(traffic.break_bodies, desk, 3))))
         steps.append(("jira answers 500 for a while", partial(_outage, scene, traffic, settings)))
         steps += [("tools deliver again what they delivered", partial(traffic.redeliver, c, 10)) for c in (support, jira)]
         for text, step in steps:
@@ -199,7 +200,7 @@ def _outage(scene: Scene, traffic: Traffic, settings: Settings) -> None:
     jira, desk = scene.of("acme", "jira").sandbox, scene.of("acme", "desk")
     jira.fault(status=500, times=100_000)
     try:
-        traffic.create(desk, 4, type="incident", priority="urgent", subject="Core switch rebooted")
+        traffic.until_taken(desk, partial(traffic.create, desk, 4, type="incident", priority="urgent", subject="Core switch rebooted"))
         end = time.monotonic() + 45
         while dead_letters(settings).get("retries_exhausted", 0) < 2 and time.monotonic() < end:
             time.sleep(0.2)

@@ -32,6 +32,11 @@ class Connection:
     def path(self) -> str:
         return f"/webhooks/{self.tenant}/{self.tool}"
 
+    @property
+    def missed(self) -> int:
+        """Webhooks that the tool gave up, because the door did not take them."""
+        return int(self.sandbox.health()["webhooks"]["failed"])
+
 
 ROUTES: dict[str, dict[str, Any]] = {
     "acme": {

@@ -56,6 +56,17 @@ class Traffic:
             self.sent.created += 1
             self.tick()
 
+    def until_taken(self, c: Connection, act: Callable[[], None], timeout: float = 60) -> None:
+        """Acts again while the door, killed a moment ago, misses some of it: there are tools that tell a thing only once."""
+        end = time.monotonic() + timeout
+        while True:
+            missed = c.missed
+            act()
+            self.scene.settled(timeout)
+            if c.missed == missed or time.monotonic() > end:
+                return
+            time.sleep(2)
+
     def update(self, c: Connection, count: int) -> None:
         """People change and comment their tickets."""
         known = self.sent.tickets.get(c, [])
@@ -83,7 +94,7 @@ class Traffic:
             headers = {"Content-Type": "application/json", "X-Hub-Signature": "sha256=" + "0" * 64, "X-Webhook-Secret": f"guess-{n}"}
             request = urllib.request.Request(self.url + c.path, data=body, headers=headers, method="POST")  # noqa: S310 - our own door
             self.sent.forged += 1
-            for _ in range(20):
+            for _ in range(120):
                 try:
                     with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our own door
                         break

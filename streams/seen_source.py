@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,8 +19,9 @@ MAX_RECORDS = 500
 class KafkaSeenSource:
     """One partition of the topic, over a consumer of its own; made by `seen_source`. Raises KafkaError when the broker is away."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, partition: int) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, partition: int, on_read: Callable[[], None]) -> None:
         self._consumer = consumer
+        self._on_read = on_read
         self._place = TopicPartition(SEEN.name, partition)
         consumer.assign([self._place])
 
@@ -41,14 +42,17 @@ class KafkaSeenSource:
             records = (await self._consumer.getmany(self._place, timeout_ms=POLL_MS, max_records=MAX_RECORDS)).get(self._place, [])
             wanted = [(r.offset, r.value) for r in records if r.offset < end]
             if wanted:
+                self._on_read()
                 yield wanted
             start = max(start, await self._consumer.position(self._place))
             await asyncio.sleep(0)  # reading back a day must not hold up the batches of other partitions
 
 
 @asynccontextmanager
-async def seen_source(brokers: str, partition: int, security: Mapping[str, Any] | None = None) -> AsyncIterator[KafkaSeenSource]:
-    """A source for one partition, connected while the context lasts."""
+async def seen_source(
+    brokers: str, partition: int, on_read: Callable[[], None], security: Mapping[str, Any] | None = None
+) -> AsyncIterator[KafkaSeenSource]:
+    """A source for one partition, connected while the context lasts; `on_read` hears of each chunk that arrives."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers,
         enable_auto_commit=False,
@@ -58,6 +62,6 @@ async def seen_source(brokers: str, partition: int, security: Mapping[str, Any] 
     )
     await consumer.start()
     try:
-        yield KafkaSeenSource(consumer, partition)
+        yield KafkaSeenSource(consumer, partition, on_read)
     finally:
         await consumer.stop()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from typing import ClassVar
 
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from plugins.manager import PluginManager
 from plugins.registry import PluginRegistry
@@ -71,6 +73,7 @@ class RouteStage(Stage):
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._catch_ups = asyncio.Semaphore(CATCH_UPS)
         self._settling: set[asyncio.Task[None]] = set()
+        self._progressed_at = 0.0
 
     # --- life ------------------------------------------------------------------------------------------------------------
 
@@ -90,15 +93,29 @@ class RouteStage(Stage):
     async def assigned(self, assignment: Assignment) -> None:
         for partition in set(self._seen.partitions()) - {place.partition for place in self.runner.lanes}:
             self._seen.forget(partition)
-        await self._control.caught_up(CONTROL_SECONDS)
-        async with self._catch_ups:
-            await self._catch_up(assignment.partition)
+        waiting = asyncio.create_task(self._show_progress(TP(assignment.topic, assignment.partition)))
+        try:
+            await self._control.caught_up(CONTROL_SECONDS)
+            async with self._catch_ups:
+                await self._catch_up(assignment.partition)
+        finally:
+            waiting.cancel()
+
+    async def _show_progress(self, place: TP) -> None:
+        """Tells the watchdog that a partition which waits for its catch-up, or another's, is no stall while records come in."""
+        self._progressed()
+        while (lane := self.runner.lanes.get(place)) is not None:
+            lane.progressed = max(lane.progressed, self._progressed_at)
+            await asyncio.sleep(1.0)
+
+    def _progressed(self) -> None:
+        self._progressed_at = time.monotonic()
 
     async def _catch_up(self, partition: int) -> None:
         """Until it is done: without it, no decision of this partition may be made."""
         while True:
             try:
-                async with seen_source(self._settings.brokers, partition, self._settings.security) as source:
+                async with seen_source(self._settings.brokers, partition, self._progressed, self._settings.security) as source:
                     caught_up = await self._seen.catch_up(partition, source)
             except UnknownFingerprint as exc:
                 self.runner.alarm(f"{topics.SEEN.name}[{partition}] waits: {exc}; publish the writer's schema")

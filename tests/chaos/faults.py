@@ -9,8 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from streams.effects import CALL_TIMEOUT
 from tests.chaos.world import World
 
+LONG_S = 100.0
 Fault = Callable[[], Awaitable[bool]]
 """Does it; answers whether it happened."""
 BESIDE = ("redeliveries arrive", "joins", "leaves")
@@ -30,6 +32,7 @@ class Faults:
         self.log: list[str] = []
         self.happened: Counter[str] = Counter()
         self.killed: Counter[str] = Counter()
+        self.long = False
         self._begun = time.monotonic()
         self.kinds: dict[str, Fault] = {
             "route moves to an empty worker while redeliveries arrive": self._move_route,
@@ -50,6 +53,7 @@ class Faults:
     async def run(self, seconds: float) -> None:
         """Until the time is up; a fault that is begun is finished."""
         end = time.monotonic() + seconds
+        self.long = seconds >= LONG_S
         names = list(self.kinds)
         first = self.turn * 5 % len(names)
         bag = names[first:] + names[:first]
@@ -123,9 +127,10 @@ class Faults:
         return True
 
     async def _hang_jira(self) -> bool:
+        """In a long run also for longer than a call may take: then it is given up, and carried out all the same."""
         self.world.jira.pause()
         try:
-            await asyncio.sleep(self.world.rng.uniform(1.5, 3.0))
+            await asyncio.sleep(self.world.rng.choice((2.0, CALL_TIMEOUT + 2.0) if self.long else (1.5, 3.0)))
         finally:
             self.world.jira.resume()
         return True

@@ -18,6 +18,7 @@ SEEN_HEADER = MAGIC + current(BatchSeen.__name__).fingerprint
 
 _OUTCOMES = tuple(SeenOutcome)
 _OUTCOME_BYTES: dict[str, bytes] = {o.value: encode_long(i) for i, o in enumerate(_OUTCOMES)}
+_REPEATED = {_OUTCOME_BYTES[SeenOutcome.DUPLICATE], _OUTCOME_BYTES[SeenOutcome.REPEAT]}
 _SCOPES = tuple(DedupScope)
 _SCOPE_BYTES: dict[str, bytes] = {s.value: encode_long(i) for i, s in enumerate(_SCOPES)}
 
@@ -50,6 +51,11 @@ class SeenPart(NamedTuple):
     @property
     def outcome(self) -> SeenOutcome:
         return _OUTCOMES[self.outcome_byte[0] >> 1]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether it was a duplicate or a repeat."""
+        return self.outcome_byte in _REPEATED
 
 
 BODY_SCOPE = _SCOPE_BYTES["body"]

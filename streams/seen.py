@@ -11,7 +11,7 @@ import logging
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -40,8 +40,6 @@ MAX_IN_FLIGHT = 20_000
 """More records than can be decided of a partition and not yet committed; bounds how far a re-read looks."""
 LATE_US = 6 * 3_600_000_000
 """How much longer than the window records are kept: a spool drains when the broker is back, so an event may be decided late."""
-
-_REPEATED = frozenset({SeenOutcome.DUPLICATE, SeenOutcome.REPEAT})
 
 
 class SeenSource(Protocol):
@@ -252,26 +250,24 @@ class SeenCache:
         for offset, value in records:
             first, after, parts = self._parts(value)
             batches[offset] = BatchRow(offset, first, after, newest_received_at(parts), self._normal(value))
+            keys: list[bytes] = []
             for part in parts:
                 if part.dedup_key is None or part.event_id is None:
                     continue
-                repeated = part.outcome in _REPEATED
                 if part.scope_byte != BODY_SCOPE:
-                    (head,) = _heads((part.dedup_key,))
-                    if not repeated or self._is_newer(partition, part.dedup_key, part.received_at, batches.get(rows.get(head, -1))):
-                        rows[head] = offset
+                    if not part.repeated or self._is_newer(partition, part.dedup_key, part.received_at, rows, batches):
+                        keys.append(part.dedup_key)
                 elif part.outcome is not SeenOutcome.REPEAT:
-                    own, ticket = _heads((event_key(part.event_id), part.dedup_key[:8]))
-                    rows[own] = offset
-                    if not repeated:
-                        rows[ticket] = offset
+                    keys += (event_key(part.event_id),) if part.repeated else (event_key(part.event_id), part.dedup_key[:8])
+            rows.update(dict.fromkeys(_heads(keys), offset))
         try:
             self._table.write({partition: (rows, batches.values(), position)}, {})
         except SeenCacheFull as exc:
             raise SeenCacheUnusable(f"the dedup cache cannot be written: {exc}") from exc
 
-    def _is_newer(self, partition: int, key: bytes, received_at: int, batch: BatchRow | None) -> bool:
+    def _is_newer(self, partition: int, key: bytes, received_at: int, rows: Mapping[int, int], batches: Mapping[int, BatchRow]) -> bool:
         """Whether a duplicate was received later than what its key's row tells; only then the row follows it."""
+        batch = batches.get(rows.get(_heads([key])[0], -1))
         mark = mark_in(batch.value, key, batch.first_offset) if batch is not None else self._from_table(partition, [key]).get(key)
         return mark is None or received_at > mark.received_at
 
@@ -317,15 +313,14 @@ def mark_in(value: bytes, key: bytes, first_offset: int) -> Mark | None:
         return Mark(first_offset, part.received_at, key[1:]) if part is not None else None
     mark: Mark | None = None
     for part in find_seen_by_key(value, key):
-        repeated = part.outcome in _REPEATED
         if part.event_id is None or part.dedup_key is None:
             continue
         if len(key) == 8:
-            if part.scope_byte == BODY_SCOPE and not repeated:
+            if part.scope_byte == BODY_SCOPE and not part.repeated:
                 mark = Mark(first_offset, part.received_at, part.event_id, part.dedup_key[8:])
         elif part.scope_byte != BODY_SCOPE:
-            newest = max(part.received_at, mark.received_at) if mark is not None and repeated else part.received_at
-            mark = Mark(first_offset, newest, (part.original or part.event_id) if repeated else part.event_id)
+            newest = max(part.received_at, mark.received_at) if mark is not None and part.repeated else part.received_at
+            mark = Mark(first_offset, newest, (part.original or part.event_id) if part.repeated else part.event_id)
     return mark
 
 

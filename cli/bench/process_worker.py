@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from analytics.prices import price
 from cli.bench.process import PARTITIONS
@@ -26,11 +29,11 @@ from streams.doubt import PartitionDoubts
 from streams.keyed import IN_FLIGHT
 from streams.links import LinkTable
 from streams.process_step import PartitionState, ProcessContext, process_one
-from streams.producer import StageProducer
+from streams.producer import BATCH_BYTES, Outgoing
 from streams.secrets.store import open_store, resolver
 from streams.settings import Settings
 from streams.tenants.registry import TenantRegistry
-from streams.topics import ROUTED, TENANTS
+from streams.topics import MAX_RECORD_BYTES, ROUTED, TENANTS
 
 
 async def _gate() -> None:
@@ -68,9 +71,23 @@ class _OwnTurn:
         await asyncio.sleep(seconds)
 
 
-async def _bare(settings: Settings) -> None:
-    from aiokafka import AIOKafkaConsumer, TopicPartition
+class _PlainSender:
+    """aiokafka's producer as its manual shows it."""
 
+    def __init__(self, brokers: str) -> None:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=brokers, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES, max_request_size=MAX_RECORD_BYTES
+        )
+
+    async def start(self) -> None:
+        await self._producer.start()
+
+    async def send(self, records: Sequence[Outgoing]) -> list[int]:
+        sent = [await self._producer.send(r.topic, value=r.value, key=r.key, partition=r.partition) for r in records]
+        return [(await acknowledged).offset for acknowledged in sent]
+
+
+async def _bare(settings: Settings) -> None:
     codec, tenants, secrets = Codec(), TenantRegistry(), open_store(settings)
 
     def on_event(topic: str, partition: int, offset: int, key: bytes | None, event: Event) -> None:
@@ -81,7 +98,7 @@ async def _bare(settings: Settings) -> None:
     await control.start()
     await control.caught_up(30.0)
     await control.stop()
-    producer = StageProducer(settings.brokers)
+    producer = _PlainSender(settings.brokers)
     await producer.start()
     ctx = ProcessContext(
         codec=codec,

@@ -85,7 +85,7 @@ def run(events: int) -> BenchResult:
             Baseline("bare aiokafka loop, same functions", bare.cpu_us_per_event, bare.events_per_s),
             Baseline("Faust agent as its manual shows it, same functions", manual.cpu_us_per_event, manual.events_per_s),
         ],
-        details={"faust_events": some, "redelivered": events - to_route(events)},
+        details={"faust_events": some, "redelivered": events - to_route(events), **ours.details},
     )
 
 
@@ -191,6 +191,7 @@ def _measure(mode: str, brokers: str, folder: Path, events: int) -> BenchResult:
         events_per_s=round(events / seconds, 1),
         rss_mb=round(after.rss / 1e6, 1),
         target=TARGET_US,
+        details={"idle_rss_mb": round(before.rss / 1e6, 1)},
     )
 
 

@@ -73,6 +73,8 @@ class Batch:
     assignment: Assignment
     records: list[Record]
     _units: Mapping[int, Unit] | Unit
+    _latencies: deque[float] = field(default_factory=deque)
+    _begun: float = field(default_factory=time.perf_counter)
 
     @property
     def topic(self) -> str:
@@ -84,6 +86,7 @@ class Batch:
 
     def done(self) -> None:
         """Everything in the batch is durable downstream."""
+        self._latencies.append(time.perf_counter() - self._begun)
         if isinstance(self._units, Unit):
             self._units.done = True
         else:
@@ -92,6 +95,7 @@ class Batch:
 
     def record_done(self, offset: int) -> None:
         """One record is durable downstream; only for stages that are `per_record`."""
+        self._latencies.append(time.perf_counter() - self._begun)
         cast("Mapping[int, Unit]", self._units)[offset].done = True
 
 
@@ -166,6 +170,8 @@ class Runner:
         self.lanes: dict[TP, _Lane] = {}
         self.alarms: deque[str] = deque(maxlen=20)
         self.counters: dict[str, int] = {}
+        self.latencies: deque[float] = deque(maxlen=2000)
+        """Seconds from a batch's arrival to its end, or its records' ends; the newest."""
         self.state = "starting"
         self.room = asyncio.Event()
         self._started_at = time.time_ns() // 1000
@@ -322,7 +328,7 @@ class Runner:
             units: Mapping[int, Unit] | Unit = {r.offset: lane.tracker.add(r.offset + 1, 1) for r in records}
         else:
             units = lane.tracker.add(records[-1].offset + 1, len(records))
-        return Batch(lane.assignment, records, units)
+        return Batch(lane.assignment, records, units, self.latencies)
 
     def has_room(self, tp: TP) -> bool:
         """Whether this partition may deliver more."""
@@ -436,6 +442,10 @@ class Runner:
             )
         return found
 
+    def _latency_ms(self, percent: int) -> float | None:
+        ordered = sorted(self.latencies)
+        return round(ordered[len(ordered) * percent // 100] * 1000, 2) if ordered else None
+
     def _write_health(self) -> None:
         state = "paused" if any(lane.paused for lane in self.lanes.values()) and self.state == "running" else self.state
         try:
@@ -451,6 +461,8 @@ class Runner:
                     partitions=self.partition_health(),
                     alarms=list(self.alarms),
                     counters=dict(self.counters),
+                    p50_ms=self._latency_ms(50),
+                    p99_ms=self._latency_ms(99),
                 ),
             )
         except OSError as exc:  # a full disk must not stop the stream; the broker's data may be elsewhere

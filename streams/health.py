@@ -22,7 +22,10 @@ class PartitionHealth(msgspec.Struct, kw_only=True):
 
 
 class StageHealth(msgspec.Struct, kw_only=True):
-    """One stage process at time `at` (epoch microseconds). `alarms` are sentences for the operator, newest last, at most 20."""
+    """One stage process at time `at` (epoch microseconds). `alarms` are sentences for the operator, newest last, at most 20.
+
+    `p50_ms` and `p99_ms`: from a batch's arrival in the stage to its end downstream (process: each record's), the newest 2000.
+    """
 
     stage: str
     instance: str
@@ -33,6 +36,8 @@ class StageHealth(msgspec.Struct, kw_only=True):
     partitions: list[PartitionHealth] = []
     alarms: list[str] = []
     counters: dict[str, int] = {}
+    p50_ms: float | None = None
+    p99_ms: float | None = None
 
 
 def health_dir(data_dir: Path) -> Path:

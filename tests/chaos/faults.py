@@ -33,21 +33,23 @@ class Faults:
         self.happened: Counter[str] = Counter()
         self.killed: Counter[str] = Counter()
         self.long = False
+        self._moving = {"route": asyncio.Lock(), "process": asyncio.Lock()}
         self._begun = time.monotonic()
+        # in an order that leaves a worker the time to join before it leaves, and the broker alive meanwhile
         self.kinds: dict[str, Fault] = {
             "route moves to an empty worker while redeliveries arrive": self._move_route,
             "kill process between a call and its record": self._kill_after_an_effect,
-            "kill broker": lambda: self._kill("broker"),
+            "kill materialize": lambda: self._kill("materialize"),
+            "hang jira": self._hang_jira,
             "kill ingestion": lambda: self._kill("ingestion"),
             "the second route worker leaves": lambda: self._leave("route"),
-            "kill materialize": lambda: self._kill("materialize"),
-            "a second process worker joins": self._move_process,
             "kill process inside a call": self._kill_inside_a_call,
             "pause broker": self._pause_broker,
+            "a second process worker joins": lambda: self._move("process"),
             "kill route": lambda: self._kill("route"),
-            "the second process worker leaves": lambda: self._leave("process"),
-            "hang jira": self._hang_jira,
             "tear jira's answers": self._tear_answers,
+            "the second process worker leaves": lambda: self._leave("process"),
+            "kill broker": lambda: self._kill("broker"),
         }
 
     async def run(self, seconds: float) -> None:
@@ -144,14 +146,10 @@ class Faults:
 
     async def _move_route(self) -> bool:
         """Half of the partitions go to a worker that knows nothing, while old deliveries are repeated all the time."""
-        if "route" in self.world.extra:
-            return False
         repeating = asyncio.create_task(self._repeat())
         try:
-            self.world.join("route")
-            return await self._has_partitions("route")
+            return await self._move("route")
         finally:
-            await asyncio.sleep(1.0)  # repeats of what the worker before it decided
             repeating.cancel()
             await asyncio.gather(repeating, return_exceptions=True)
 
@@ -160,23 +158,31 @@ class Faults:
             self.world.redeliver(4)
             await asyncio.sleep(0.1)
 
-    async def _move_process(self) -> bool:
-        if "process" in self.world.extra:
-            return False
-        self.world.join("process")
-        return await self._has_partitions("process")
+    async def _move(self, stage: str) -> bool:
+        """A second worker joins and gets its share; True once it has worked on it for a second."""
+        async with self._moving[stage]:
+            if stage in self.world.extra:
+                return False
+            self.world.join(stage)
+            if not await self._has_partitions(stage):
+                return False
+            await asyncio.sleep(1.0)
+            return True
 
     async def _has_partitions(self, stage: str) -> bool:
         end = time.monotonic() + 20
-        while time.monotonic() < end and stage in self.world.extra:
+        while time.monotonic() < end:
             if self.world.partitions_of_second(stage):
                 return True
+            if self.world.extra[stage].poll() is not None:  # it found no broker, and has no supervisor
+                self.world.join(stage)
             await asyncio.sleep(0.1)
         return False
 
     async def _leave(self, stage: str) -> bool:
         """Orderly or not, as the dice say."""
-        if stage not in self.world.extra:
-            return False
-        await asyncio.to_thread(self.world.leave, stage, self.world.rng.choice((signal.SIGTERM, signal.SIGKILL)))
-        return True
+        async with self._moving[stage]:
+            if stage not in self.world.extra:
+                return False
+            await asyncio.to_thread(self.world.leave, stage, self.world.rng.choice((signal.SIGTERM, signal.SIGKILL)))
+            return True

@@ -57,3 +57,4 @@ def test_every_fault_took_place(tmp_path: Path, tally: Tally) -> None:
         pytest.skip("needs all seeds of this module in the same session")
     assert not set(Faults(World(tmp_path, 0)).kinds) - set(tally.faults)
     assert tally.found, "no worker died between a call and its record"
+    assert tally.unanswered, "no answer of the door was lost"

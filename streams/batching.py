@@ -138,6 +138,9 @@ class Stage:
         """
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Called each second: alarms what an operator must see; what it raises ends the process."""
+
     async def ready_again(self, fingerprint: bytes) -> None:
         """Returns when records with this schema fingerprint can be decoded."""
         await asyncio.Event().wait()
@@ -391,6 +394,10 @@ class Runner:
         while not self._crashed:
             self._beat = now = time.monotonic()
             self._write_health()
+            try:
+                self.stage.check()
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the process cannot do its work
+                await self.crash(exc)
             if stalled := self._stalled():
                 dump_tasks()
                 await self.crash(RuntimeError(f"no progress for {STALL_SECONDS:.0f} s with work waiting on {', '.join(stalled)}"))

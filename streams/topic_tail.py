@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,7 @@ async def tail(
                     for record in batch:
                         yield _shown(codec, record)
         finally:
+            await asyncio.sleep(0)  # aiokafka's stop() fails when its coordinator has not had a turn yet, as after an empty topic
             await consumer.stop()
 
 

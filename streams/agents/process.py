@@ -14,30 +14,24 @@ from typing import ClassVar
 
 from faust.types import TP
 
-from plugins.manager import PluginManager
-from plugins.registry import PluginRegistry
 from schemas.codec import HEADER_BYTES, MAGIC, Codec, Undecodable, UnknownFingerprint
-from schemas.events import Event, LinkSet, SchemaPublished, TenantConfigured, TicketRouted
+from schemas.events import TicketRouted
 from streams import topics
 from streams.batching import SESSION_SECONDS, Assignment, Batch, Record, Stage
 from streams.clock import Clock, SystemClock
-from streams.control import ControlReader, publish_schemas
 from streams.doubt import WINDOW, PartitionDoubts
 from streams.effects import Turn
 from streams.finished import FinishedEvents, catch_up
+from streams.following import Following
 from streams.keyed import KeyedRunner
-from streams.links import LinkTable
 from streams.outbox import Outbox
 from streams.pricing import price_book
 from streams.process_step import PartitionState, ProcessContext, process_one, set_aside_undecodable
 from streams.producer import StageProducer
-from streams.secrets.store import open_store, resolver
 from streams.settings import Settings
-from streams.tenants.registry import TenantRegistry
 
 log = logging.getLogger("ai_agents.process")
 
-CONTROL_SECONDS = 120.0
 BEAT_SECONDS = 1.0
 STOOD_STILL_SECONDS = SESSION_SECONDS * 0.75
 CATCH_UPS = 4
@@ -65,18 +59,12 @@ class ProcessStage(Stage):
         self._settings = settings
         self._clock = clock or SystemClock()
         self._codec = Codec()
-        self._tenants = TenantRegistry()
-        self._links = LinkTable()
-        secrets = open_store(settings)
-        self._plugins = PluginManager(PluginRegistry.discover(), self._tenants.binding, lambda tenant: resolver(secrets, tenant))
-        followed = [topics.TENANTS.name, topics.SCHEMAS.name, topics.LINKS.name]
-        self._control = ControlReader(settings.brokers, followed, self._on_event, self._codec, settings.security)
-        self._learnt = asyncio.Event()
+        self._following = Following(settings, self._codec)
         self._producer = StageProducer(settings.brokers, settings.security, "ai-agents-process")
         self._ctx = ProcessContext(
             codec=self._codec,
-            plugins=self._plugins,
-            links=self._links,
+            plugins=self._following.plugins,
+            links=self._following.links,
             producer=Outbox(self._producer),
             clock=self._clock,
             price=price_book().price,
@@ -92,16 +80,14 @@ class ProcessStage(Stage):
 
     async def start(self) -> None:
         await self._producer.start()
-        await publish_schemas(self._producer, self._codec)
-        await self._control.start()
+        await self._following.start(self._producer)
         self._beaten_at = time.monotonic()
         self._beat = asyncio.create_task(self._beats(), name="beat")
 
     async def stop(self) -> None:
         if self._beat is not None:
             self._beat.cancel()
-        await self._control.stop()
-        await self._plugins.aclose()
+        await self._following.stop()
         await self._producer.stop()
 
     async def assigned(self, assignment: Assignment) -> None:
@@ -110,7 +96,7 @@ class ProcessStage(Stage):
         doubts = PartitionDoubts(assigned_at=assignment.assigned_at, committed=assignment.start, end=assignment.end)
         state = PartitionState(partition=partition, doubts=doubts, finished=FinishedEvents())
         async with self._catch_ups:
-            await self._control.caught_up(CONTROL_SECONDS)
+            await self._following.caught_up()
             read = await catch_up(self._settings.brokers, partition, state.finished, doubts, self._codec, self._settings.security)
         log.info("%s[%d] from %d: %d finished events known", assignment.topic, partition, assignment.start, read)
         self._states[partition] = state
@@ -163,21 +149,11 @@ class ProcessStage(Stage):
         if self._crashing is None:
             self._crashing = asyncio.get_running_loop().create_task(self.runner.crash(exc))
 
-    # --- control topics --------------------------------------------------------------------------------------------------
-
-    def _on_event(self, topic: str, partition: int, offset: int, key: bytes | None, event: Event) -> None:
-        match event:
-            case LinkSet():
-                self._links.apply(event)
-            case TenantConfigured():
-                self._tenants.apply(event)
-            case SchemaPublished():
-                self._learnt.set()
+    def check(self) -> None:
+        self._following.check(self.runner.alarm)
 
     async def ready_again(self, fingerprint: bytes) -> None:
-        while not self._codec.knows(fingerprint):
-            self._learnt.clear()
-            await self._learnt.wait()
+        await self._following.learnt(fingerprint)
 
     # --- standing still --------------------------------------------------------------------------------------------------
 

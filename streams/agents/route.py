@@ -15,29 +15,23 @@ from typing import ClassVar
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from plugins.manager import PluginManager
-from plugins.registry import PluginRegistry
 from schemas.codec import Codec, UnknownFingerprint
-from schemas.events import Event, LinkSet, SchemaPublished, SeenOutcome, TenantConfigured
+from schemas.events import SeenOutcome
 from streams import topics
 from streams.batching import Assignment, Batch, Stage
 from streams.clock import Clock, SystemClock
-from streams.control import ControlReader, publish_schemas
-from streams.links import LinkTable
+from streams.following import Following
 from streams.producer import StageProducer
 from streams.route_step import RouteContext, RoutedBatch, route_batch
 from streams.routing.dedup import DedupWindow
-from streams.secrets.store import open_store, resolver
 from streams.seen import SeenCache
 from streams.seen_source import seen_source
 from streams.settings import Settings
-from streams.tenants.registry import TenantRegistry
 
 log = logging.getLogger("ai_agents.route")
 
 IN_FLIGHT = 4
 CATCH_UPS = 2
-CONTROL_SECONDS = 120.0
 RETRY_SECONDS = 1.0
 GC_THRESHOLDS = (50_000, 20, 20)
 
@@ -51,13 +45,7 @@ class RouteStage(Stage):
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._settings = settings
         self._codec = Codec()
-        self._tenants = TenantRegistry()
-        self._links = LinkTable()
-        secrets = open_store(settings)
-        self._plugins = PluginManager(PluginRegistry.discover(), self._tenants.binding, lambda tenant: resolver(secrets, tenant))
-        followed = [topics.TENANTS.name, topics.SCHEMAS.name, topics.LINKS.name]
-        self._control = ControlReader(settings.brokers, followed, self._on_event, self._codec, settings.security)
-        self._learnt = asyncio.Event()
+        self._following = Following(settings, self._codec)
         self._producer = StageProducer(settings.brokers, settings.security, "ai-agents-route")
         self._seen = SeenCache(
             settings.data_dir / f"seen-{settings.instance}.db", self._codec, DedupWindow(delivery_us=round(settings.dedup_window * 1e6))
@@ -65,9 +53,9 @@ class RouteStage(Stage):
         self._ctx = RouteContext(
             codec=self._codec,
             seen=self._seen,
-            tenants=self._tenants,
-            plugins=self._plugins,
-            links=self._links,
+            tenants=self._following.tenants,
+            plugins=self._following.plugins,
+            links=self._following.links,
             clock=clock or SystemClock(),
         )
         self._room = asyncio.Semaphore(IN_FLIGHT)
@@ -79,14 +67,12 @@ class RouteStage(Stage):
 
     async def start(self) -> None:
         await self._producer.start()
-        await publish_schemas(self._producer, self._codec)
-        await self._control.start()
+        await self._following.start(self._producer)
         gc.freeze()  # a batch makes thousands of objects and no cycles: looking for some after every 700 costs 4 us an event
         gc.set_threshold(*GC_THRESHOLDS)
 
     async def stop(self) -> None:
-        await self._control.stop()
-        await self._plugins.aclose()
+        await self._following.stop()
         await self._producer.stop()
         self._seen.close()
 
@@ -95,7 +81,7 @@ class RouteStage(Stage):
             self._seen.forget(partition)
         waiting = asyncio.create_task(self._show_progress(TP(assignment.topic, assignment.partition)))
         try:
-            await self._control.caught_up(CONTROL_SECONDS)
+            await self._following.caught_up()
             async with self._catch_ups:
                 await self._catch_up(assignment.partition)
         finally:
@@ -163,18 +149,8 @@ class RouteStage(Stage):
             )
         batch.done()
 
-    # --- control topics --------------------------------------------------------------------------------------------------
-
-    def _on_event(self, topic: str, partition: int, offset: int, key: bytes | None, event: Event) -> None:
-        match event:
-            case LinkSet():
-                self._links.apply(event)
-            case TenantConfigured():
-                self._tenants.apply(event)
-            case SchemaPublished():
-                self._learnt.set()
+    def check(self) -> None:
+        self._following.check(self.runner.alarm)
 
     async def ready_again(self, fingerprint: bytes) -> None:
-        while not self._codec.knows(fingerprint):
-            self._learnt.clear()
-            await self._learnt.wait()
+        await self._following.learnt(fingerprint)

@@ -144,9 +144,8 @@ async def test_process_knows_the_links_and_what_is_finished_before_the_first_cal
     """A worker with an empty folder would otherwise call the tool again for what another one has done."""
     order: list[str] = []
 
-    class Control:
-        async def caught_up(self, timeout: float) -> None:
-            order.append("links")
+    async def caught_up() -> None:
+        order.append("links")
 
     async def catch_up(
         brokers: str, partition: int, finished: FinishedEvents, doubts: PartitionDoubts, codec: Codec, security: Mapping[str, Any]
@@ -157,7 +156,7 @@ async def test_process_knows_the_links_and_what_is_finished_before_the_first_cal
 
     monkeypatch.setattr(process_agent, "catch_up", catch_up)
     stage = ProcessStage(Settings(data_dir=tmp_path))
-    stage._control = cast(Any, Control())
+    monkeypatch.setattr(stage._following, "caught_up", caught_up)
     monkeypatch.setattr(stage._keyed, "opened", lambda partition: order.append("opened"))
     await stage.assigned(Assignment(topics.ROUTED.name, 3, 40, 60, 1))
     assert order == ["links", "finished", "opened"]

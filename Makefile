@@ -12,7 +12,6 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHES := ingest route process materialize e2e
 
 .PHONY: demo test lint bench chaos lock docs clean
 
@@ -29,7 +28,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	@for step in $(BENCHES); do $(BIN)/ai-agents bench $$step $(if $(EVENTS),--events $(EVENTS)) || exit 1; done
+	$(BIN)/ai-agents bench all $(if $(EVENTS),--events $(EVENTS))
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --seconds $(or $(DURATION),300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Callable
 
 import click
@@ -36,11 +37,17 @@ def _command(step: str, doc: str, events: int) -> click.Command:
     @click.option("--events", default=events, show_default=True, type=click.IntRange(100, 10_000_000), help="How many events to measure.")
     @output_option
     def run(events: int, output: str) -> None:
-        say(f"bench {step}: {events} events")
-        function: Callable[[int], BenchResult] = importlib.import_module(f"cli.bench.{step}").run
-        show(function(events), output)
+        show(measure(step, events), output)
 
     return run
+
+
+def measure(step: str, events: int) -> BenchResult:
+    """One step's result. SIGTERM ends it as Ctrl-C does: what it started goes with it, its folder too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    say(f"bench {step}: {events} events")
+    function: Callable[[int], BenchResult] = importlib.import_module(f"cli.bench.{step}").run
+    return function(events)
 
 
 def show(result: BenchResult, output: str) -> None:
@@ -77,3 +84,20 @@ def show(result: BenchResult, output: str) -> None:
 
 for _step, (_doc, _events) in STEPS.items():
     bench.add_command(_command(_step, _doc, _events))
+
+
+@bench.command("all")
+@click.option("--events", type=click.IntRange(100, 10_000_000), help="How many events to measure at each step [default: each step's].")
+@output_option
+def every_step(events: int | None, output: str) -> None:
+    """Measure every step, one after the other; takes some minutes.
+
+    Example: ai-agents bench all -o json
+    """
+    results = []
+    for step, (_, usual) in STEPS.items():
+        results.append(measure(step, events or usual))
+        if output in {"table", "csv"}:
+            show(results[-1], output)
+    if output in {"json", "yaml"}:
+        document(msgspec.to_builtins(results), output)

@@ -14,7 +14,6 @@ import hmac
 import json
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,9 +24,10 @@ from pathlib import Path
 
 import aiohttp
 
+from cli.bench.child import running
 from cli.bench.load import a_delivery
 from cli.bench.measure import BenchResult, cpu_us_between, percentile_ms, usage
-from cli.output import CommandError
+from cli.output import CommandError, say
 from plugins.sandbox.process import SandboxProcess
 from streams.runtime import Runtime, read_runtime
 from streams.secrets.store import open_store
@@ -41,6 +41,7 @@ TICKETS = 200
 WARM_UP = 300
 POLL_S = 0.02
 PATIENCE_S = 60.0
+STOP_S = 15.0
 CONFIG = """
 tenant: bench
 tools:
@@ -54,27 +55,21 @@ def run(events: int) -> BenchResult:
     """Sends so many deliveries at 300 a second; raises CommandError when a row does not come."""
     with tempfile.TemporaryDirectory(prefix="ai-agents-bench-") as folder, SandboxProcess("zendesk") as sandbox:
         settings = Settings(data_dir=Path(folder))
+        say("starting everything")
         with _up(settings) as runtime:
             settings = replace(settings, brokers=runtime.brokers)
             _configure(settings, sandbox)
             tickets = [sandbox.person_creates(subject=f"ticket {n}", type="incident") for n in range(TICKETS)]
             secret = str(sandbox.webhook["secret"]).encode()
+            say(f"sending {events} deliveries at {RATE:g} a second")
             return asyncio.run(_measure(settings, runtime, tickets, secret, events))
 
 
 @contextmanager
 def _up(settings: Settings) -> Iterator[Runtime]:
-    command = [sys.executable, "-P", "-m", "cli.main", "--data-dir", str(settings.data_dir), "up", "--ephemeral-ports", "--quiet"]
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - ourselves
-    try:
+    arguments = ("--data-dir", str(settings.data_dir), "up", "--ephemeral-ports", "--quiet")
+    with running("cli.main", *arguments, stderr=subprocess.DEVNULL, stop_s=STOP_S) as child:
         yield _running(settings, child)
-    finally:
-        child.terminate()
-        try:
-            child.wait(15)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 def _running(settings: Settings, child: subprocess.Popen[bytes]) -> Runtime:

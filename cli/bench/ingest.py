@@ -7,7 +7,6 @@ baseline, Starlette with aiokafka as their manuals show them, verifies and sends
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 import subprocess
@@ -20,14 +19,18 @@ from pathlib import Path
 
 import msgspec
 
+from cli.bench.child import environment, running
 from cli.bench.load import LoadResult
 from cli.bench.measure import Baseline, BenchResult, Usage, cpu_us_between, percentile_ms, usage
+from cli.output import CommandError, say
 
 TARGET_US = 50.0
 CONNECTIONS = 64
 PARTITIONS = 4
 WARM_UP = 2000
 SECRET = "bench-hook-secret"  # noqa: S105 - signs invented deliveries on this machine
+SECRETS = {"AI_AGENTS_SECRET_BENCH__HOOK": SECRET, "AI_AGENTS_BENCH_SECRET": SECRET}
+STOP_S = 10.0
 PATH = "/webhooks/bench/desk"
 CONFIG = """
 tenant: bench
@@ -70,8 +73,10 @@ def run(events: int, connections: int = CONNECTIONS) -> BenchResult:
         try:
             asyncio.run(ensure_topics(brokers, PARTITIONS))
             asyncio.run(apply(brokers, [parse(CONFIG, "bench.yaml")]))
+            say("measuring: Starlette + aiokafka")
             with _baseline(brokers) as (pid, port):
                 base = _measure(pid, port, connections, events, "202")
+            say("measuring: the door, then its refusals")
             with _door(brokers, Path(folder) / "data") as (pid, port):
                 ours = _measure(pid, port, connections, events, "202")
                 forged = _measure(pid, port, connections, max(events // 2, 1), "401")
@@ -105,23 +110,21 @@ def _measure(pid: int, port: int, connections: int, count: int, status: str) -> 
 
 
 def _load(port: int, connections: int, count: int, status: str) -> LoadResult:
-    command = [sys.executable, "-m", "cli.bench.load", "127.0.0.1", str(port), PATH, str(connections), str(count)]
+    command = [sys.executable, "-P", "-m", "cli.bench.load", "127.0.0.1", str(port), PATH, str(connections), str(count)]
     done = subprocess.run(  # noqa: S603 - our own module
-        command + ["--forged"] * (status == "401"), env=_environment(), stdout=subprocess.PIPE, check=True, timeout=60 + count / 100
+        command + ["--forged"] * (status == "401"),
+        env=environment() | SECRETS,
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60 + count / 100,
     )
     try:
         result = msgspec.json.decode(done.stdout, type=LoadResult)
     except msgspec.DecodeError as exc:
-        raise RuntimeError(f"the load client said nothing usable ({len(done.stdout)} bytes): {exc}") from exc
+        raise CommandError(f"the load client said nothing usable ({len(done.stdout)} bytes): {exc}") from exc
     if set(result.statuses) != {status}:
-        raise RuntimeError(f"expected only {status}, the answers were {result.statuses}")
+        raise CommandError(f"expected only {status}, the answers were {result.statuses}")
     return result
-
-
-def _environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])  # a checkout that is not installed is found all the same
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return os.environ | {"AI_AGENTS_SECRET_BENCH__HOOK": SECRET, "AI_AGENTS_BENCH_SECRET": SECRET, "PYTHONPATH": paths}
 
 
 @contextmanager
@@ -129,28 +132,15 @@ def _door(brokers: str, data_dir: Path) -> Iterator[tuple[int, int]]:
     """`ai-agents serve`, once it knows its tenants and ships straight to the broker: its pid and port."""
     import httpx
 
-    command = [
-        sys.executable,
-        "-m",
-        "cli.main",
-        "--data-dir",
-        str(data_dir),
-        "--brokers",
-        brokers,
-        "serve",
-        "--port",
-        "0",
-        "--admin-port",
-        "0",
-    ]
-    with _process(command, stderr=subprocess.PIPE) as process:
+    arguments = ("--data-dir", str(data_dir), "--brokers", brokers, "serve", "--port", "0", "--admin-port", "0")
+    with running("cli.main", *arguments, env=SECRETS, stderr=subprocess.PIPE, stop_s=STOP_S) as process:
         assert process.stderr is not None
         found = None
         for line in process.stderr:
             if found := re.search(rb":(\d+)/webhooks/TENANT/TOOL, health on (\S+)", line):
                 break
         if found is None:
-            raise RuntimeError(f"the door ended with exit code {process.wait()}")
+            raise CommandError(f"the door ended with exit code {process.wait()}")
         health = found[2].decode()
         while (state := httpx.get(health).json())["way"] != "broker" or state["tenants"] != "live":
             time.sleep(0.05)
@@ -162,28 +152,14 @@ def _baseline(brokers: str) -> Iterator[tuple[int, int]]:
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
-    with _process([sys.executable, "-m", "cli.bench.ingest_baseline", brokers, str(port)]) as process:
+    with running("cli.bench.ingest_baseline", brokers, str(port), env=SECRETS, stop_s=STOP_S) as process:
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
             except OSError:
                 if process.poll() is not None:
-                    raise RuntimeError(f"the baseline ended with exit code {process.returncode}") from None
+                    raise CommandError(f"the baseline ended with exit code {process.returncode}") from None
                 time.sleep(0.05)
             else:
                 break
         yield process.pid, port
-
-
-@contextmanager
-def _process(command: list[str], stderr: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, env=_environment(), stderr=stderr)  # noqa: S603 - our own modules
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

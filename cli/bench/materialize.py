@@ -11,7 +11,6 @@ import asyncio
 import math
 import random
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from analytics.materializer import DAY_US
-from cli.bench.measure import Baseline, BenchResult, cpu_us_between, usage
+from cli.bench.child import Measured, gate, gated
+from cli.bench.measure import Baseline, BenchResult
+from cli.output import say
 from schemas.codec import Codec
 from schemas.events import Call, TicketProcessed
 from schemas.ids import new_event_id
@@ -32,8 +33,6 @@ TARGET_US = 12.0
 PARTITIONS = 4
 CALLS = 3
 SEND_AT_ONCE = 500
-POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 60.0
 
 
 def run(events: int) -> BenchResult:
@@ -47,6 +46,7 @@ def run(events: int) -> BenchResult:
         brokers = broker.start()
         try:
             asyncio.run(ensure_topics(brokers, PARTITIONS))
+            say(f"writing {records} processed events of {CALLS} calls each")
             asyncio.run(_fill(brokers, records))
             bare = _measure("bare", brokers, Path(folder) / "bare", records)
             ours = _measure("stage", brokers, Path(folder) / "stage", records)
@@ -57,6 +57,8 @@ def run(events: int) -> BenchResult:
         events=records * CALLS,
         cpu_us_per_event=ours.cpu_us_per_event,
         events_per_s=ours.events_per_s,
+        p50_ms=ours.p50_ms,
+        p99_ms=ours.p99_ms,
         rss_mb=ours.rss_mb,
         target=TARGET_US,
         baselines=[Baseline("bare aiokafka loop, same functions", bare.cpu_us_per_event, bare.events_per_s)],
@@ -124,47 +126,11 @@ async def _fill(brokers: str, records: int) -> None:
         await producer.stop()
 
 
-def _measure(mode: str, brokers: str, folder: Path, records: int) -> BenchResult:
+def _measure(mode: str, brokers: str, folder: Path, records: int) -> Measured:
     """Runs one way in a process of its own, from its gate to the last committed row."""
-    folder.mkdir(parents=True)
-    store = folder / "analytics.db"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - this program itself
-            [sys.executable, "-m", "cli.bench.materialize", mode, brokers, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        if process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"the {mode} process did not start: {(folder / 'log').read_text()[-2000:]}")
-        before, began = usage([process.pid]), time.monotonic()
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-        last, moved = -1, began
-        while (done := _materialized(store)) < records:
-            if done != last:
-                last, moved = done, time.monotonic()
-            if process.poll() is not None or time.monotonic() - moved > PATIENCE_SECONDS:
-                raise RuntimeError(f"the {mode} process stopped at {done} of {records} records: {(folder / 'log').read_text()[-2000:]}")
-            time.sleep(POLL_SECONDS)
-        seconds, after = time.monotonic() - began, usage([process.pid])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-    facts = records * CALLS
-    return BenchResult(
-        step=mode,
-        events=facts,
-        cpu_us_per_event=cpu_us_between(before, after, facts),
-        events_per_s=round(facts / seconds, 1),
-        rss_mb=round(after.rss / 1e6, 1),
-        target=TARGET_US,
-    )
+    say(f"measuring: {mode}")
+    with gated("cli.bench.materialize", mode, brokers, folder) as child:
+        return child.measure(records * CALLS, lambda: _materialized(folder / "analytics.db"), wanted=records)
 
 
 def _materialized(store: Path) -> int:
@@ -176,12 +142,6 @@ def _materialized(store: Path) -> int:
 # --- the measured processes ------------------------------------------------------------------------------------------------
 
 
-async def _gate() -> None:
-    """Says ready, and waits to be told to go."""
-    print("ready", flush=True)  # noqa: T201 - the parent reads it
-    await asyncio.to_thread(sys.stdin.readline)
-
-
 class _GatedStage(MaterializeStage):
     """The stage, waiting before its first fetch."""
 
@@ -190,7 +150,7 @@ class _GatedStage(MaterializeStage):
 
     async def positions(self, partitions: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], int | None]:
         found = await super().positions(partitions)
-        await _gate()
+        await gate()
         return found
 
 
@@ -208,7 +168,7 @@ async def _bare(settings: Settings) -> None:
     await consumer.start()
     consumer.assign([TopicPartition(PROCESSED.name, p) for p in positions])
     spare_the_collector()
-    await _gate()
+    await gate()
     for partition, offset in positions.items():
         consumer.seek(TopicPartition(PROCESSED.name, partition), offset)
     while True:

@@ -25,8 +25,8 @@ class BenchResult(msgspec.Struct, kw_only=True):
     events: int
     cpu_us_per_event: float
     events_per_s: float
-    p50_ms: float | None = None
-    p99_ms: float | None = None
+    p50_ms: float | None
+    p99_ms: float | None
     rss_mb: float
     target: float
     baselines: list[Baseline] = []

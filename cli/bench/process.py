@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
+from cli.bench.child import Measured, gated, records_on
 from cli.bench.load import a_delivery
 from cli.bench.measure import Baseline, BenchResult, cpu_us_between, percentile_ms, usage
+from cli.output import CommandError, say
 from plugins.sandbox.process import SandboxProcess
 from schemas.codec import Codec
 from schemas.events import Decision, TenantConfigured, TicketProcessed, TicketRouted, WebhookReceived
@@ -33,26 +30,24 @@ TARGET_US = 350.0
 PARTITIONS = 4
 TOOLS = 4
 SEND_AT_ONCE = 500
-POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 60.0
 
 
 def run(events: int) -> BenchResult:
     """Measures `events` routed events, each way in turn."""
     with tempfile.TemporaryDirectory(prefix="ai-agents-bench-") as folder:
         bare, _ = _measure("bare", Path(folder) / "bare", events)
-        ours, latencies = _measure("stage", Path(folder) / "stage", events)
+        ours, details = _measure("stage", Path(folder) / "stage", events)
     return BenchResult(
         step="process",
         events=events,
         cpu_us_per_event=ours.cpu_us_per_event,
         events_per_s=ours.events_per_s,
-        p50_ms=percentile_ms(latencies, 50),
-        p99_ms=percentile_ms(latencies, 99),
+        p50_ms=ours.p50_ms,
+        p99_ms=ours.p99_ms,
         rss_mb=ours.rss_mb,
         target=TARGET_US,
         baselines=[Baseline("bare aiokafka loop, same functions", bare.cpu_us_per_event, bare.events_per_s)],
-        details={"sandbox_cpu_us_per_event": ours.details["sandbox_cpu_us_per_event"]},
+        details=details,
     )
 
 
@@ -125,79 +120,40 @@ async def _prepare(brokers: str, sandbox: SandboxProcess) -> None:
         await producer.stop()
 
 
-def _measure(mode: str, folder: Path, events: int) -> tuple[BenchResult, list[float]]:
-    """Runs one way on a broker and a sandbox of its own; answers the figures and the calls' latencies in seconds."""
+def _measure(mode: str, folder: Path, events: int) -> tuple[Measured, dict[str, float]]:
+    """Runs one way on a broker and a sandbox of its own; answers the figures, and those of the calls."""
     from streams.broker.embedded import EmbeddedBroker
 
-    folder.mkdir(parents=True)
+    say(f"measuring: {mode}")
     broker = EmbeddedBroker(folder / "kafka", ephemeral=True)
     brokers = broker.start()
     try:
         with SandboxProcess("jira") as sandbox:
             asyncio.run(_prepare(brokers, sandbox))
-            return _measured(mode, brokers, sandbox, folder, events)
+            return _measured(mode, brokers, sandbox, folder / "data", events)
     finally:
         broker.stop()
 
 
-def _measured(mode: str, brokers: str, sandbox: SandboxProcess, folder: Path, events: int) -> tuple[BenchResult, list[float]]:
+def _measured(mode: str, brokers: str, sandbox: SandboxProcess, folder: Path, events: int) -> tuple[Measured, dict[str, float]]:
     secrets = {"AI_AGENTS_SECRET_BENCH__TOKEN": str(sandbox.credentials["auth"]["api_token"]), "AI_AGENTS_SECRET_BENCH__HOOK": "bench-hook"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - this program itself
-            [sys.executable, "-m", "cli.bench.process_worker", mode, brokers, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=os.environ | secrets,
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        if not process.stdout.readline().endswith(b"ready\n"):  # Faust shows the cursor first
-            raise RuntimeError(f"the {mode} process did not start: {(folder / 'log').read_text()[-2000:]}")
+    with (
+        gated("cli.bench.process_worker", mode, brokers, folder, secrets) as child,
+        records_on(brokers, PROCESSED.name, PARTITIONS) as processed,
+    ):
         asyncio.run(_fill(brokers, events))
-        before, tool_before, began = usage([process.pid]), usage([sandbox.pid]), time.monotonic()
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-        try:
-            asyncio.run(_until_processed(brokers, events, process))
-        except RuntimeError as exc:
-            raise RuntimeError(f"the {mode} process stopped at {exc}: {(folder / 'log').read_text()[-2000:]}") from exc
-        seconds, after, tool_after = time.monotonic() - began, usage([process.pid]), usage([sandbox.pid])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-    if len(sandbox.ledger()) != events:
-        raise RuntimeError(f"{events} events had {len(sandbox.ledger())} effects")
-    result = BenchResult(
-        step=mode,
-        events=events,
-        cpu_us_per_event=cpu_us_between(before, after, events),
-        events_per_s=round(events / seconds, 1),
-        rss_mb=round(after.rss / 1e6, 1),
-        target=TARGET_US,
-        details={"sandbox_cpu_us_per_event": cpu_us_between(tool_before, tool_after, events)},
-    )
-    return result, asyncio.run(_latencies(brokers))
-
-
-async def _until_processed(brokers: str, records: int, process: subprocess.Popen[bytes]) -> None:
-    """Returns once the processed topic has so many records, by its end offsets. Raises RuntimeError when they stop coming."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
-    await consumer.start()
-    try:
-        places = [TopicPartition(PROCESSED.name, p) for p in range(PARTITIONS)]
-        last, moved = -1, time.monotonic()
-        while (done := sum((await consumer.end_offsets(places)).values())) < records:
-            if done != last:
-                last, moved = done, time.monotonic()
-            if process.poll() is not None or time.monotonic() - moved > PATIENCE_SECONDS:
-                raise RuntimeError(f"{done} of {records}")
-            await asyncio.sleep(POLL_SECONDS)
-    finally:
-        await consumer.stop()
+        before = usage([sandbox.pid])
+        measured = child.measure(events, processed)
+        sandbox_us = cpu_us_between(before, usage([sandbox.pid]), events)
+    if (effects := len(sandbox.ledger())) != events:
+        raise CommandError(f"{events} events had {effects} effects")
+    calls = asyncio.run(_latencies(brokers))
+    return measured, {
+        "sandbox_cpu_us_per_event": sandbox_us,
+        "call_p50_ms": percentile_ms(calls, 50) or 0.0,
+        "call_p99_ms": percentile_ms(calls, 99) or 0.0,
+        "idle_rss_mb": measured.idle_rss_mb,
+    }
 
 
 async def _latencies(brokers: str) -> list[float]:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from analytics.prices import price
+from cli.bench.child import gate
 from cli.bench.process import PARTITIONS
 from plugins.manager import PluginManager
 from plugins.registry import PluginRegistry
@@ -36,12 +37,6 @@ from streams.tenants.registry import TenantRegistry
 from streams.topics import MAX_RECORD_BYTES, ROUTED, TENANTS
 
 
-async def _gate() -> None:
-    """Says ready, and waits to be told to go."""
-    print("ready", flush=True)  # noqa: T201 - the parent reads it
-    await asyncio.to_thread(sys.stdin.readline)
-
-
 class _GatedStage(ProcessStage):
     """The stage, waiting with its partitions assigned."""
 
@@ -56,7 +51,7 @@ class _GatedStage(ProcessStage):
         await super().assigned(assignment)
         self._assigned += 1
         if self._assigned == PARTITIONS:
-            await _gate()
+            await gate()
             self._go.set()
         await self._go.wait()
 
@@ -118,7 +113,7 @@ async def _bare(settings: Settings) -> None:
     consumer.assign(places)
     for place in places:
         consumer.seek(place, 0)
-    await _gate()
+    await gate()
 
     async def work(partition: int, record: Any) -> None:
         routed = codec.decode_as(TicketRouted, record.value)

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from cli.bench.child import Measured, gated, records_on
 from cli.bench.load import a_delivery
-from cli.bench.measure import Baseline, BenchResult, cpu_us_between, usage
+from cli.bench.measure import Baseline, BenchResult
+from cli.output import say
 from schemas.codec import Codec
 from schemas.events import TenantConfigured, WebhookReceived
 from schemas.hotpath import encode_received
@@ -34,7 +33,6 @@ FAUST_EVENTS = 20_000
 """The Faust agent is given fewer: at its speed more would only take longer."""
 SEND_AT_ONCE = 500
 POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 60.0
 CONFIG = {
     "tenant": "bench",
     "tools": {
@@ -66,6 +64,7 @@ def run(events: int) -> BenchResult:
         broker = EmbeddedBroker(Path(folder) / "kafka", ephemeral=True)
         brokers = broker.start()
         try:
+            say(f"writing {some} received events, then {events}")
             asyncio.run(_fill(brokers, some))
             manual = _measure("faust", brokers, Path(folder) / "faust", some)
             asyncio.run(_fill(brokers, events))
@@ -79,13 +78,15 @@ def run(events: int) -> BenchResult:
         events=events,
         cpu_us_per_event=ours.cpu_us_per_event,
         events_per_s=ours.events_per_s,
+        p50_ms=ours.p50_ms,
+        p99_ms=ours.p99_ms,
         rss_mb=ours.rss_mb,
         target=TARGET_US,
         baselines=[
             Baseline("bare aiokafka loop, same functions", bare.cpu_us_per_event, bare.events_per_s),
             Baseline("Faust agent as its manual shows it, same functions", manual.cpu_us_per_event, manual.events_per_s),
         ],
-        details={"faust_events": some, "redelivered": events - to_route(events), **ours.details},
+        details={"faust_events": some, "redelivered": events - to_route(events), "idle_rss_mb": ours.idle_rss_mb},
     )
 
 
@@ -156,57 +157,8 @@ async def _fill(brokers: str, events: int) -> None:
         await producer.stop()
 
 
-def _measure(mode: str, brokers: str, folder: Path, events: int) -> BenchResult:
+def _measure(mode: str, brokers: str, folder: Path, events: int) -> Measured:
     """Runs one way in a process of its own, from its gate until the broker has every routed record."""
-    folder.mkdir(parents=True)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - this program itself
-            [sys.executable, "-m", "cli.bench.route_baselines", mode, brokers, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        if process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"the {mode} process did not start: {(folder / 'log').read_text()[-2000:]}")
-        before, began = usage([process.pid]), time.monotonic()
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-        try:
-            asyncio.run(_until_routed(brokers, to_route(events), process))
-        except (TimeoutError, RuntimeError) as exc:
-            raise RuntimeError(f"the {mode} process stopped at {exc}: {(folder / 'log').read_text()[-2000:]}") from exc
-        seconds, after = time.monotonic() - began, usage([process.pid])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-    return BenchResult(
-        step=mode,
-        events=events,
-        cpu_us_per_event=cpu_us_between(before, after, events),
-        events_per_s=round(events / seconds, 1),
-        rss_mb=round(after.rss / 1e6, 1),
-        target=TARGET_US,
-        details={"idle_rss_mb": round(before.rss / 1e6, 1)},
-    )
-
-
-async def _until_routed(brokers: str, records: int, process: subprocess.Popen[bytes]) -> None:
-    """Returns once the routed topic has so many records, by its end offsets."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
-    await consumer.start()
-    try:
-        places = [TopicPartition(ROUTED.name, p) for p in range(PARTITIONS)]
-        last, moved = -1, time.monotonic()
-        while (done := sum((await consumer.end_offsets(places)).values())) < records:
-            if done != last:
-                last, moved = done, time.monotonic()
-            if process.poll() is not None or time.monotonic() - moved > PATIENCE_SECONDS:
-                raise RuntimeError(f"{done} of {records} records")
-            await asyncio.sleep(POLL_SECONDS)
-    finally:
-        await consumer.stop()
+    say(f"measuring: {mode}, {events} events")
+    with gated("cli.bench.route_baselines", mode, brokers, folder) as child, records_on(brokers, ROUTED.name, PARTITIONS) as routed:
+        return child.measure(events, routed, wanted=to_route(events))

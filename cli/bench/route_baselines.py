@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cli.bench.child import gate
 from cli.bench.route import PARTITIONS
 from plugins.manager import PluginManager
 from plugins.registry import PluginRegistry
@@ -29,19 +30,13 @@ from streams.tenants.registry import TenantRegistry
 from streams.topics import RECEIVED, ROUTED, TENANTS
 
 
-async def _gate() -> None:
-    """Says ready, and waits to be told to go."""
-    print("ready", flush=True)  # noqa: T201 - the parent reads it
-    await asyncio.to_thread(sys.stdin.readline)
-
-
 class _GatedStage(RouteStage):
     """The stage, waiting before its first fetch."""
 
     name: ClassVar[str] = "bench-route"
 
     async def positions(self, partitions: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], int | None]:
-        await _gate()
+        await gate()
         return await super().positions(partitions)
 
 
@@ -100,7 +95,7 @@ async def bare(settings: Settings) -> None:
     await consumer.start()
     places = [TopicPartition(RECEIVED.name, p) for p in range(PARTITIONS)]
     consumer.assign(places)
-    await _gate()
+    await gate()
     for place in places:
         consumer.seek(place, 0)
     flying: list[tuple[Any, Any, int, asyncio.Task[list[int]]]] = []
@@ -140,7 +135,7 @@ def manual(settings: Settings) -> None:
     @app.agent(received)  # type: ignore[untyped-decorator]  # Faust ships no types we follow
     async def route(events: Any) -> None:
         ctx = await a_context(settings)
-        await _gate()
+        await gate()
         acknowledged = 0
         async for event in events.events():
             message = event.message

@@ -21,7 +21,7 @@ from streams.topics import DEFAULT_PARTITIONS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What the command line asks for. `own_broker`: start one, rather than use `settings.brokers`."""
+    """What the command line asks for. `own_broker`: start one, rather than use `settings.brokers`. A port 0 is chosen later."""
 
     settings: Settings
     own_broker: bool
@@ -79,8 +79,8 @@ def up(
     settings = replace(
         settings,
         host=host,
-        port=port or (free_port() if ephemeral_ports else prefer(8080)),
-        admin_port=admin_port or (free_port() if ephemeral_ports else prefer(8081)),
+        port=port or (0 if ephemeral_ports else prefer(8080)),
+        admin_port=admin_port or (0 if ephemeral_ports else prefer(8081)),
         brokers=given or running or "",
         partitions=partitions,
     )
@@ -97,7 +97,7 @@ def up(
     )
     if dry_run:
         kafka = settings.brokers or f"a Kafka of its own on 127.0.0.1:{broker_port or '9092 or a free port'}"
-        say(f"dry run: would use {kafka}, and start ingestion on {host}:{settings.port}, route, process, materialize")
+        say(f"dry run: would use {kafka}, and start ingestion on {host}:{settings.port or 'a free port'}, route, process, materialize")
         say(f"data in {settings.data_dir}, tables in {_without_password(settings.store_url)}")
         return
     _run(wanted)
@@ -155,16 +155,16 @@ async def _supervise(wanted: Wanted, stop: asyncio.Event) -> None:
     def changed(processes: list[ProcessInfo]) -> None:
         write_runtime(settings.data_dir, _runtime(settings, processes))
 
-    def found_broker(brokers: str) -> None:
+    def found(now: Settings) -> None:
         nonlocal settings
-        settings = replace(settings, brokers=brokers)
+        settings = now
         changed(supervisor.processes)
 
     supervisor = Supervisor(print_own, changed)
-    await run_until(stop, _bring_up(wanted, supervisor.start, found_broker), supervisor)
+    await run_until(stop, _bring_up(wanted, supervisor.start, found), supervisor)
 
 
-async def _bring_up(wanted: Wanted, start: Callable[..., Awaitable[None]], found_broker: Callable[[str], None]) -> None:
+async def _bring_up(wanted: Wanted, start: Callable[..., Awaitable[None]], found: Callable[[Settings], None]) -> None:
     """Broker, topics and schemas, then everything else at the same time."""
     from streams.broker.admin import ensure_topics
     from streams.own_children import door_child, stage_child
@@ -173,11 +173,14 @@ async def _bring_up(wanted: Wanted, start: Callable[..., Awaitable[None]], found
     settings = wanted.settings
     if wanted.own_broker:
         settings = replace(settings, brokers=await _start_broker(wanted, start))
-    found_broker(settings.brokers)
+    found(settings)
     made = await ensure_topics(settings.brokers, settings.partitions, settings.security)
     if made:
         print_own(f"{len(made)} topics made, {settings.partitions} partitions for each that carries tickets")
     await _publish_schemas(settings)
+    # free ports are chosen last: what is free now may be taken by the time a broker has started
+    settings = replace(settings, port=settings.port or free_port(), admin_port=settings.admin_port or free_port())
+    found(settings)
     echo = None if wanted.quiet else print_line
     level = ("--log-level", wanted.log_level)
     await start(
@@ -221,9 +224,10 @@ async def _publish_schemas(settings: Settings) -> None:
 
 
 def _runtime(settings: Settings, processes: list[ProcessInfo]) -> Runtime:
+    host = settings.host if settings.host != "0.0.0.0" else "127.0.0.1"  # noqa: S104 - compared
     return Runtime(
-        ingestion_url=f"http://{settings.host if settings.host != '0.0.0.0' else '127.0.0.1'}:{settings.port}",  # noqa: S104 - compared
-        admin_url=f"http://127.0.0.1:{settings.admin_port}",
+        ingestion_url=f"http://{host}:{settings.port}" if settings.port else "",
+        admin_url=f"http://127.0.0.1:{settings.admin_port}" if settings.admin_port else "",
         brokers=settings.brokers,
         store=_without_password(settings.store_url),
         data_dir=str(settings.data_dir),

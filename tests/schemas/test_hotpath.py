@@ -161,7 +161,7 @@ def _one_received() -> WebhookReceived:
 
 def _spliced(record: object, data: bytes) -> bytes:
     part = encode_decision(Decision(target="jira"))
-    return encode_routed(record, data, 3, ("unknown", "unknown", "unknown"), part, 0, 0, False)  # type: ignore[arg-type]
+    return encode_routed(record, data, 3, ("unknown", "unknown", "unknown"), part, 0, 0, False)
 
 
 @given(

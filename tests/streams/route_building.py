@@ -33,7 +33,7 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
     try:
         work.send(None)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+        return done.value
     raise AssertionError("it waited")
 
 
@@ -129,7 +129,7 @@ class SimplePlugin(TicketingToolPlugin):
     async def get_ticket(self, ticket_id: str) -> Any:
         raise NotImplementedError
 
-    create_ticket = update_ticket = add_note = find_by_external_id = has_update = has_note = health_check = get_ticket  # type: ignore[assignment]
+    create_ticket = update_ticket = add_note = find_by_external_id = has_update = has_note = health_check = get_ticket
 
 
 @dataclass
@@ -145,7 +145,7 @@ class OneTenant:
     def __post_init__(self) -> None:
         self.rules = RuleSet.compile(self.routes, self.default, 7)
         self.plugin = SimplePlugin(
-            PluginContext(tenant="acme", tool="desk", settings=self.settings, secrets=lambda name: [], http=lambda: None)  # type: ignore[arg-type,return-value]
+            PluginContext(tenant="acme", tool="desk", settings=self.settings, secrets=lambda name: [], http=lambda: None)
         )
 
     def at(self, tenant: str, received_at: int) -> OneTenant | None:
@@ -178,7 +178,7 @@ def a_context(tenant: OneTenant | None = None, seen: SeenCache | None = None, *,
         tenants=tenant,
         plugins=tenant,
         links=tenant,
-        clock=SimpleNamespace(now=lambda: NOON + HOUR, sleep=None),  # type: ignore[arg-type]
+        clock=SimpleNamespace(now=lambda: NOON + HOUR, sleep=None),
         nanoseconds=lambda: 0,
     )
 

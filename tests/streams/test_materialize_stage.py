@@ -124,7 +124,7 @@ async def test_killed_again_and_again_the_tables_are_those_of_a_build_from_zero(
             chunk = events[part * quarter :] if part == 3 else events[part * quarter : (part + 1) * quarter]
             await send(materializers.brokers, topic, [CODEC.encode(event) for event in chunk])
         wanted = part * len(logs[PROCESSED]) // 4 + rng.randrange(1, 500)
-        await materializers.until(lambda n=wanted: materializers.next_offsets().get((PROCESSED, 0), 0) >= n)  # type: ignore[misc]
+        await materializers.until(lambda n=wanted: materializers.next_offsets().get((PROCESSED, 0), 0) >= n)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process = materializers.start()

@@ -208,7 +208,7 @@ class DedupMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_offset_is_decided_once_on_the_topic(self) -> None:
-        assert sum(len(CODEC.decode(v).records) for _, v in self.topic.records) == len(self.topic.decisions())  # type: ignore[union-attr]
+        assert sum(len(CODEC.decode(v).records) for _, v in self.topic.records) == len(self.topic.decisions())
 
 
 DedupMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)

@@ -24,10 +24,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         timers: list[Any] = self._scheduled  # type: ignore[attr-defined]  # asyncio's own heap; a test may look
         while timers and timers[0]._cancelled:
             heapq.heappop(timers)._scheduled = False
-            self._timer_cancelled_count = max(self._timer_cancelled_count - 1, 0)  # type: ignore[has-type]
-        if not self._ready and timers:  # type: ignore[attr-defined]
+            self._timer_cancelled_count = max(self._timer_cancelled_count - 1, 0)
+        if not self._ready and timers:
             self._virtual = max(self._virtual, timers[0]._when)
-        super()._run_once()  # type: ignore[misc]
+        super()._run_once()
 
 
 class LoopClock:

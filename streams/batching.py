@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, cast
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
@@ -110,6 +111,8 @@ class Stage:
     """Records of one partition that may be delivered and unfinished before its fetching waits."""
     drain_on_revoke: ClassVar[float] = 20.0
     drain_on_stop: ClassVar[float] = 7.0
+    stall_after: ClassVar[float] = STALL_SECONDS
+    """Seconds without progress, with work waiting, after which the process ends."""
 
     runner: Runner
     """Set before `start`: alarms, counters, `crash`."""
@@ -171,6 +174,8 @@ class Runner:
         self.stage = stage
         self.settings = settings
         self.lanes: dict[TP, _Lane] = {}
+        self.read_to: dict[TP, int] = {}
+        """Where lanes that are gone had come to."""
         self.alarms: deque[str] = deque(maxlen=20)
         self.counters: dict[str, int] = {}
         self.latencies: deque[float] = deque(maxlen=2000)
@@ -333,6 +338,11 @@ class Runner:
             units = lane.tracker.add(records[-1].offset + 1, len(records))
         return Batch(lane.assignment, records, units, self.latencies)
 
+    def expected(self, tp: TP) -> int:
+        """The offset the partition's chain continues with."""
+        lane = self.lanes.get(tp)
+        return lane.tracker.expected if lane is not None else 0
+
     def has_room(self, tp: TP) -> bool:
         """Whether this partition may deliver more."""
         lane = self.lanes.get(tp)
@@ -372,6 +382,7 @@ class Runner:
     async def forget(self) -> None:
         """Drops the lanes; batches still marked done later change nothing."""
         tasks = [lane.task for lane in self.lanes.values() if lane.task is not None]
+        self.read_to.update({tp: lane.tracker.committable() for tp, lane in self.lanes.items()})
         self.lanes.clear()
         for task in tasks:
             task.cancel()
@@ -400,7 +411,7 @@ class Runner:
                 await self.crash(exc)
             if stalled := self._stalled():
                 dump_tasks()
-                await self.crash(RuntimeError(f"no progress for {STALL_SECONDS:.0f} s with work waiting on {', '.join(stalled)}"))
+                await self.crash(RuntimeError(f"no progress for {self.stage.stall_after:.0f} s with work waiting on {', '.join(stalled)}"))
             elif coordinator_ended():
                 await self.crash(RuntimeError("the group coordination ended; without it nothing would be read, and nothing would say so"))
             elif now > self._joined_by:
@@ -413,7 +424,7 @@ class Runner:
         while True:
             time.sleep(1.0)
             started = self._beat
-            if time.monotonic() - started > STALL_SECONDS + JOIN_SECONDS * (self.state == "starting"):
+            if time.monotonic() - started > self.stage.stall_after + JOIN_SECONDS * (self.state == "starting"):
                 log.critical("stage %s: the event loop stands still; the process ends", self.stage.name)
                 faulthandler.dump_traceback()
                 os._exit(70)
@@ -425,7 +436,7 @@ class Runner:
             lane = self.lanes[TP(health.topic, health.partition)]
             if health.lag == 0 or health.paused:
                 lane.progressed = now
-            elif now - lane.progressed > STALL_SECONDS and self.state == "running":
+            elif now - lane.progressed > self.stage.stall_after and self.state == "running":
                 found.append(f"{health.topic}[{health.partition}] (lag {health.lag})")
         return found
 
@@ -483,6 +494,15 @@ def _highwater(app: faust.App, tp: TP) -> int:
         return 0
 
 
+def _overrun(tp: TP, position: int, first: int) -> str:
+    lost = first - position
+    return f"RetentionOverrun: {tp.topic}[{tp.partition}] lost {lost} records to retention before they were read, from offset {position} on"
+
+
+def _made_anew(tp: TP, position: int, end: int) -> str:
+    return f"{tp.topic}[{tp.partition}] was made anew: position {position} is past its end {end}; it is read from its start"
+
+
 def dump_tasks() -> None:
     """Every task's stack to the log: what it was waiting for when progress stopped."""
     for task in asyncio.all_tasks():
@@ -530,13 +550,36 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types 
             tp = TP(atp.topic, atp.partition)
             if self.should_stop or not self.flow_active or not fetched:
                 continue
+            want = self.runner.expected(tp)
             batch = self.runner.accept(tp, list(fetched))
             if isinstance(batch, int):
                 await self._thread.seek_wait({tp: batch})
-            elif batch is not None:
+            elif batch is None:
+                await self._look_for_a_topic_made_anew(tp, want)
+            else:
+                if batch.records[0].offset > want:
+                    await self._explain_gap(tp, want, batch.records[0].offset)
                 message = self._to_message(tp, fetched[-1])
                 message.key, message.value, message.headers = None, batch, None
                 yield tp, message
+
+    async def _explain_gap(self, tp: TP, want: int, got: int) -> None:
+        """A hole in the offsets is a compacted record or a transaction's marker, unless the log begins behind what was wanted."""
+        try:
+            first = (await self.earliest_offsets(tp))[tp]
+        except KafkaError:
+            first = got  # not to be learnt now: said once too often rather than not at all
+        if first > want:
+            self.runner.alarm(_overrun(tp, want, got))
+
+    async def _look_for_a_topic_made_anew(self, tp: TP, want: int) -> None:
+        """Records below what is wanted are left over from before a seek, unless the log itself ends there: then all is new."""
+        try:
+            end = (await self.highwaters(tp))[tp]
+        except KafkaError:
+            return  # they come again
+        if end < want:
+            await self.runner.crash(RuntimeError(_made_anew(tp, want, end)))
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         offsets = self.runner.committable()
@@ -582,16 +625,12 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types 
         for tp in tps:
             position = known.get((tp.topic, tp.partition), self._read_offset[tp])
             start = first[tp] if position is None else position
+            read_to = self.runner.read_to.get(tp, 0) if position is None else position
             if position is not None and position < first[tp]:
-                self.runner.alarm(
-                    f"RetentionOverrun: {tp.topic}[{tp.partition}] lost {first[tp] - position} records to retention before they were "
-                    f"read (position {position}, log starts at {first[tp]})"
-                )
+                self.runner.alarm(_overrun(tp, position, first[tp]))
                 start = first[tp]
-            elif position is not None and position > ends[tp]:
-                self.runner.alarm(
-                    f"{tp.topic}[{tp.partition}] was made anew: position {position} is past its end {ends[tp]}; it is read from {first[tp]}"
-                )
+            elif read_to > ends[tp]:  # the broker forgets a group's offsets with the topic; the store and this process do not
+                self.runner.alarm(_made_anew(tp, read_to, ends[tp]))
                 start = first[tp]
             starts[tp] = (start, ends[tp])
         await self._thread.seek_wait({tp: start for tp, (start, _) in starts.items()})

@@ -3,90 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import random
 import signal
-import subprocess
-import sys
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.producer import Outgoing, RecordRefused, StageProducer
+from tests.streams.copying import Ledger, fill, start_stage, two_topics
 
 pytestmark = pytest.mark.broker
-PARTITIONS = 4
 
 
 @pytest.fixture
 async def topics(broker: str) -> AsyncIterator[tuple[str, str]]:
     """Two fresh topics with the same partitions."""
-    name = uuid.uuid4().hex[:8]
-    source, target = f"copy-in-{name}", f"copy-out-{name}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
-    await admin.start()
-    await admin.create_topics([NewTopic(t, PARTITIONS, 1, topic_configs={"max.message.bytes": str(1 << 20)}) for t in (source, target)])
-    yield source, target
-    await admin.delete_topics([source, target])
-    await admin.close()
-
-
-def start_stage(broker: str, data_dir: Path, source: str, target: str, instance: str, mode: str) -> subprocess.Popen[bytes]:
-    """One process of the copying stage; its log goes to the data directory."""
-    log = (data_dir / f"{instance}.log").open("ab")
-    script = Path(__file__).with_name("copy_stage.py")
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.Popen(
-        [sys.executable, str(script), broker, str(data_dir), source, target, instance, mode], stderr=log, stdout=log, env=environment
-    )
-
-
-async def fill(broker: str, topic: str, first: int, count: int) -> None:
-    """Numbered records, spread over the partitions."""
-    producer = AIOKafkaProducer(bootstrap_servers=broker, enable_idempotence=True)
-    await producer.start()
-    for n in range(first, first + count):
-        await producer.send(topic, key=str(n).encode(), value=str(n).encode(), partition=n % PARTITIONS)
-    await producer.stop()
-
-
-class Ledger:
-    """Reads the target topic on and on."""
-
-    def __init__(self, broker: str, topic: str) -> None:
-        self.consumer = AIOKafkaConsumer(bootstrap_servers=broker, auto_offset_reset="earliest")
-        self.topic = topic
-        self.seen: dict[int, list[int]] = {}
-
-    async def __aenter__(self) -> Ledger:
-        await self.consumer.start()
-        self.consumer.assign([TopicPartition(self.topic, p) for p in range(PARTITIONS)])
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.consumer.stop()
-
-    async def until(self, count: int, timeout: float) -> None:
-        """Reads until so many different numbers were copied."""
-        async with asyncio.timeout(timeout):
-            while len(self.seen) < count:
-                for records in (await self.consumer.getmany(timeout_ms=500)).values():
-                    for r in records:
-                        self.seen.setdefault(int(r.value), []).append(r.offset)
-
-    def inversions(self) -> int:
-        """Numbers of a partition whose first copy stands before a smaller number's first copy."""
-        found = 0
-        for p in range(PARTITIONS):
-            firsts = [self.seen[n][0] for n in sorted(self.seen) if n % PARTITIONS == p]
-            found += sum(1 for a, b in itertools.pairwise(firsts) if b < a)
-        return found
+    async with two_topics(broker) as names:
+        yield names
 
 
 @pytest.mark.parametrize("mode", ["batch", "record"])

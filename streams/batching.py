@@ -29,6 +29,7 @@ from faust.types import TP
 from mode import Service
 
 from schemas.codec import UnknownFingerprint
+from streams.collector import spare_the_collector
 from streams.health import PartitionHealth, StageHealth, write_health
 from streams.settings import Settings
 from streams.tracker import PrefixTracker, Unit
@@ -39,6 +40,8 @@ STALL_SECONDS = 30.0
 JOIN_SECONDS = 90.0
 SESSION_SECONDS = 20.0
 REBALANCE_SECONDS = 60.0
+THIN = 0.25
+"""A fetch with less than this share of the records it may bring is thin."""
 
 
 class Record(Protocol):
@@ -109,6 +112,8 @@ class Stage:
     max_poll_records: ClassVar[int] = 2000
     max_pending: ClassVar[int] = 8000
     """Records of one partition that may be delivered and unfinished before its fetching waits."""
+    linger: ClassVar[float] = 0.02
+    """Seconds from a fetch that brought little to the next, else a thin stream costs a round trip and a commit for every record."""
     drain_on_revoke: ClassVar[float] = 20.0
     drain_on_stop: ClassVar[float] = 7.0
     stall_after: ClassVar[float] = STALL_SECONDS
@@ -182,6 +187,7 @@ class Runner:
         """Seconds from a batch's arrival to its end, or its records' ends; the newest."""
         self.state = "starting"
         self.room = asyncio.Event()
+        self._telling = asyncio.Lock()
         self._started_at = time.time_ns() // 1000
         self._crashed = False
         self._started = False
@@ -210,8 +216,8 @@ class Runner:
         self.state = "crashed"
         self.alarm(f"stops after {type(exc).__name__}: {exc}")
         log.error("stage %s crashed", self.stage.name, exc_info=exc)
-        self._write_health()
         _exit_later(10.0, 70)  # an orderly stop that hangs must not become a silent stall
+        await self.tell()
         await self.app.crash(exc)
 
     # --- the Faust side --------------------------------------------------------------------------------------------------
@@ -269,6 +275,7 @@ class Runner:
         if not self._started:
             self._started = True
             await self.stage.start()
+            spare_the_collector()
 
     def _dispatch(self, batch: Batch) -> None:
         lane = self.lanes.get(TP(batch.topic, batch.partition))
@@ -404,7 +411,7 @@ class Runner:
         """Writes the health file each second, and ends the process rather than let it stand still in silence."""
         while not self._crashed:
             self._beat = now = time.monotonic()
-            self._write_health()
+            await self.tell()
             try:
                 self.stage.check()
             except Exception as exc:  # noqa: BLE001 - whatever it is, the process cannot do its work
@@ -460,31 +467,36 @@ class Runner:
             )
         return found
 
-    def _latency_ms(self, percent: int) -> float | None:
-        ordered = sorted(self.latencies)
-        return round(ordered[len(ordered) * percent // 100] * 1000, 2) if ordered else None
+    async def tell(self) -> None:
+        """Writes the health file, on a thread: replacing a file waits for the disk, for a tenth of a second when that is busy."""
+        async with self._telling:
+            await asyncio.to_thread(self._write_health, self._health())
 
-    def _write_health(self) -> None:
-        state = "paused" if any(lane.paused for lane in self.lanes.values()) and self.state == "running" else self.state
+    def _health(self) -> StageHealth:
+        ordered = sorted(self.latencies)
+        return StageHealth(
+            stage=self.stage.name,
+            instance=self.settings.instance,
+            pid=os.getpid(),
+            at=time.time_ns() // 1000,
+            started_at=self._started_at,
+            state="paused" if any(lane.paused for lane in self.lanes.values()) and self.state == "running" else self.state,
+            partitions=self.partition_health(),
+            alarms=list(self.alarms),
+            counters=dict(self.counters),
+            p50_ms=_nearest_rank_ms(ordered, 50),
+            p99_ms=_nearest_rank_ms(ordered, 99),
+        )
+
+    def _write_health(self, health: StageHealth) -> None:
         try:
-            write_health(
-                self.settings.data_dir,
-                StageHealth(
-                    stage=self.stage.name,
-                    instance=self.settings.instance,
-                    pid=os.getpid(),
-                    at=time.time_ns() // 1000,
-                    started_at=self._started_at,
-                    state=state,
-                    partitions=self.partition_health(),
-                    alarms=list(self.alarms),
-                    counters=dict(self.counters),
-                    p50_ms=self._latency_ms(50),
-                    p99_ms=self._latency_ms(99),
-                ),
-            )
+            write_health(self.settings.data_dir, health)
         except OSError as exc:  # a full disk must not stop the stream; the broker's data may be elsewhere
             log.warning("cannot write the health file: %s", exc)
+
+
+def _nearest_rank_ms(ordered: Sequence[float], percent: int) -> float | None:
+    return round(ordered[len(ordered) * percent // 100] * 1000, 2) if ordered else None
 
 
 def _highwater(app: faust.App, tp: TP) -> int:
@@ -534,9 +546,11 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types 
     """Faust's consumer with our batches, our chain and our commits."""
 
     runner: Runner
+    _fetch_at = 0.0
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """One message for each partition's fetched records; called by Faust's fetcher for ever."""
+        await asyncio.sleep(max(0.0, self._fetch_at - time.monotonic()))
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         active = self._get_active_partitions()
@@ -546,6 +560,9 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types 
             await self.wait_first(self.runner.room.wait(), self.suspend_flow.wait(), timeout=0.25)
             return
         records = await self._getmany(active_partitions=open_, timeout=timeout if len(open_) == len(active) else 0.1)
+        stage, fetched_now = self.runner.stage, sum(map(len, (records or {}).values()))
+        if 0 < fetched_now < stage.max_poll_records * THIN:  # what comes meanwhile waits at the broker, and is one fetch
+            self._fetch_at = time.monotonic() + stage.linger
         for atp, fetched in (records or {}).items():
             tp = TP(atp.topic, atp.partition)
             if self.should_stop or not self.flow_active or not fetched:
@@ -648,7 +665,7 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types 
         await self.runner.forget()
         await self.runner.stage.stop()
         self.runner.state = "stopped"
-        self.runner._write_health()
+        await self.runner.tell()
         await super().on_stop()
 
 

@@ -25,7 +25,8 @@ from cli.output import say
 from schemas.codec import Codec
 from schemas.events import Call, TicketProcessed
 from schemas.ids import new_event_id
-from streams.agents.materialize import MaterializeStage, spare_the_collector
+from streams.agents.materialize import MaterializeStage
+from streams.collector import spare_the_collector
 from streams.settings import Settings
 from streams.topics import PROCESSED
 

@@ -25,6 +25,7 @@ from schemas.events import Event, TenantConfigured, TicketRouted
 from streams.agents.process import ProcessStage
 from streams.batching import Assignment
 from streams.clock import SystemClock
+from streams.collector import spare_the_collector
 from streams.control import ControlReader
 from streams.doubt import PartitionDoubts
 from streams.keyed import IN_FLIGHT
@@ -113,6 +114,7 @@ async def _bare(settings: Settings) -> None:
     consumer.assign(places)
     for place in places:
         consumer.seek(place, 0)
+    spare_the_collector()
     await gate()
 
     async def work(partition: int, record: Any) -> None:

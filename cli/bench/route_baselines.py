@@ -21,6 +21,7 @@ from schemas.codec import Codec
 from schemas.events import Event, TenantConfigured
 from streams.agents.route import RouteStage
 from streams.clock import SystemClock
+from streams.collector import spare_the_collector
 from streams.control import ControlReader
 from streams.links import LinkTable
 from streams.route_step import RouteContext, route_batch
@@ -98,6 +99,7 @@ async def bare(settings: Settings) -> None:
     await gate()
     for place in places:
         consumer.seek(place, 0)
+    spare_the_collector()
     flying: list[tuple[Any, Any, int, asyncio.Task[list[int]]]] = []
     while True:
         for place, records in (await consumer.getmany(timeout_ms=100, max_records=RouteStage.max_poll_records)).items():

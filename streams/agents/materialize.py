@@ -7,7 +7,6 @@ that lag tools tell the truth. The store blocks, so it works on a thread of its 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,12 +38,6 @@ RETENTION_SECONDS = 3600.0
 DELETED_AT_ONCE = 10_000
 
 
-def spare_the_collector() -> None:
-    """A batch is tens of thousands of small tuples that die by themselves; looking for cycles among them cost 1 us a fact."""
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-
-
 class MaterializeStage(Stage):
     """Batches of four topics to committed rows. `keep_days`: how long facts are kept; rollups stay for ever."""
 
@@ -74,7 +67,6 @@ class MaterializeStage(Stage):
         await publish_schemas(self._producer, self._codec)
         await self._schemas.start()
         self._retention = asyncio.create_task(self._forget_old_facts(), name="retention")
-        spare_the_collector()
 
     async def stop(self) -> None:
         if self._retention is not None:

@@ -7,7 +7,6 @@ knows more than the topic does.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from typing import ClassVar
@@ -33,7 +32,6 @@ log = logging.getLogger("ai_agents.route")
 IN_FLIGHT = 4
 CATCH_UPS = 2
 RETRY_SECONDS = 1.0
-GC_THRESHOLDS = (50_000, 20, 20)
 
 
 class RouteStage(Stage):
@@ -68,8 +66,6 @@ class RouteStage(Stage):
     async def start(self) -> None:
         await self._producer.start()
         await self._following.start(self._producer)
-        gc.freeze()  # a batch makes thousands of objects and no cycles: looking for some after every 700 costs 4 us an event
-        gc.set_threshold(*GC_THRESHOLDS)
 
     async def stop(self) -> None:
         await self._following.stop()

@@ -14,7 +14,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.world import World
 
 SEEDS = (1, 2, 3, 4, 5)
-SECONDS = 30
+SECONDS = 25
 
 pytestmark = [pytest.mark.chaos, pytest.mark.broker]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit, urlunsplit
@@ -12,11 +13,14 @@ import click
 
 from cli.broker import command_error
 from cli.output import FAILED, IN_USE, CommandError, refuse_shared_packages, say
-from streams.broker.errors import BrokerError
+from streams.broker.errors import BrokerError, PartitionMismatch
 from streams.ports import free_port, is_listening, prefer
 from streams.runtime import ProcessInfo, Runtime, read_runtime, write_runtime
 from streams.settings import Settings
 from streams.topics import DEFAULT_PARTITIONS
+
+RETURN_S = 60.0
+"""How long a broker of our own may take to come back while everything starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +170,6 @@ async def _supervise(wanted: Wanted, stop: asyncio.Event) -> None:
 
 async def _bring_up(wanted: Wanted, start: Callable[..., Awaitable[None]], found: Callable[[Settings], None]) -> None:
     """Broker, topics and schemas, then everything else at the same time."""
-    from streams.broker.admin import ensure_topics
     from streams.own_children import door_child, stage_child
     from streams.supervisor import print_line, print_own
 
@@ -174,10 +177,7 @@ async def _bring_up(wanted: Wanted, start: Callable[..., Awaitable[None]], found
     if wanted.own_broker:
         settings = replace(settings, brokers=await _start_broker(wanted, start))
     found(settings)
-    made = await ensure_topics(settings.brokers, settings.partitions, settings.security)
-    if made:
-        print_own(f"{len(made)} topics made, {settings.partitions} partitions for each that carries tickets")
-    await _publish_schemas(settings)
+    await _prepare_topics(settings, RETURN_S if wanted.own_broker else 0.0)
     # free ports are chosen last: what is free now may be taken by the time a broker has started
     settings = replace(settings, port=settings.port or free_port(), admin_port=settings.admin_port or free_port())
     found(settings)
@@ -210,14 +210,40 @@ async def _start_broker(wanted: Wanted, start: Callable[..., Awaitable[None]]) -
     return kafka.brokers
 
 
+async def _prepare_topics(settings: Settings, patience: float) -> None:
+    """Makes what is missing of the topics and publishes the schemas; both are idempotent.
+
+    A broker of our own that dies meanwhile is brought back by the supervisor: tried again for `patience` seconds.
+    """
+    from aiokafka.errors import KafkaError
+
+    from streams.broker.admin import ensure_topics
+    from streams.supervisor import print_own
+
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            if made := await ensure_topics(settings.brokers, settings.partitions, settings.security):
+                print_own(f"{len(made)} topics made, {settings.partitions} partitions for each that carries tickets")
+            await _publish_schemas(settings)
+        except PartitionMismatch:
+            raise
+        except (BrokerError, KafkaError) as exc:
+            if time.monotonic() > give_up:
+                raise exc if isinstance(exc, BrokerError) else BrokerError(f"Kafka at {settings.brokers}: {type(exc).__name__}") from exc
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
 async def _publish_schemas(settings: Settings) -> None:
     from schemas.codec import Codec
     from streams.control import publish_schemas
     from streams.producer import StageProducer
 
     producer = StageProducer(settings.brokers, settings.security)
-    await producer.start()
     try:
+        await producer.start()
         await publish_schemas(producer, Codec())
     finally:
         await producer.stop()

@@ -17,16 +17,19 @@ from typing import Any
 
 import psutil
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from click.testing import CliRunner, Result
 
 from cli.main import cli
 from cli.output import FAILED, IN_USE, INCOMPATIBLE, NOT_FOUND
 from cli.status import process_rows
-from cli.up import _without_password
+from cli.up import _prepare_topics, _without_password
 from streams import collision
 from streams.broker.admin import end_offsets
+from streams.broker.errors import BrokerError, PartitionMismatch
 from streams.health import PartitionHealth, StageHealth
 from streams.runtime import ProcessInfo, Runtime, write_runtime
+from streams.settings import Settings
 from streams.topics import SCHEMAS
 
 NAMES = ["broker", "ingestion", "route", "process", "materialize"]
@@ -194,3 +197,45 @@ def test_nothing_running_is_not_found(tmp_path: Path) -> None:
     write_runtime(tmp_path, Runtime(brokers="127.0.0.1:9", supervisor_pid=ended.pid))
     result = ai_agents("--data-dir", str(tmp_path), "status", "-o", "json")
     assert (result.exit_code, result.stdout) == (NOT_FOUND, "")
+
+
+@pytest.mark.parametrize("patience, outcome", [(5.0, ["made", "published"]), (0.0, BrokerError)])
+async def test_a_broker_of_our_own_that_dies_while_all_starts_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, outcome: Any
+) -> None:
+    """The supervisor brings it back; only a broker of somebody else's that is away ends the start."""
+    done: list[str] = []
+    away = [BrokerError("away"), KafkaConnectionError()]
+
+    async def ensure_topics(*_: object) -> list[str]:
+        if len(away) == 2:
+            raise away.pop(0)
+        done.append("made")
+        return []
+
+    async def publish_schemas(_: Settings) -> None:
+        if away:
+            done.clear()
+            raise away.pop()
+        done.append("published")
+
+    monkeypatch.setattr("streams.broker.admin.ensure_topics", ensure_topics)
+    monkeypatch.setattr("cli.up._publish_schemas", publish_schemas)
+    settings = Settings(data_dir=tmp_path, brokers="127.0.0.1:1")
+    if outcome is BrokerError:
+        with pytest.raises(BrokerError):
+            await _prepare_topics(settings, patience)
+    else:
+        await _prepare_topics(settings, patience)
+        assert done == outcome
+
+
+async def test_topics_of_another_partition_count_are_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting mends them."""
+
+    async def ensure_topics(*_: object) -> list[str]:
+        raise PartitionMismatch("12, not 4")
+
+    monkeypatch.setattr("streams.broker.admin.ensure_topics", ensure_topics)
+    with pytest.raises(PartitionMismatch):
+        await asyncio.wait_for(_prepare_topics(Settings(data_dir=tmp_path, brokers="127.0.0.1:1"), 60.0), 5)

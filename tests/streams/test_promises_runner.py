@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from streams.health import StageHealth, read_health
 from tests.streams.copying import Ledger, fill, start_stage, two_topics
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(180)]
 LIMIT = 4.0
 """The watchdog's, as copy_stage.py sets it."""
 

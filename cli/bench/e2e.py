@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -93,17 +93,16 @@ def _configure(settings: Settings, sandbox: SandboxProcess) -> None:
 
 
 class _Rows:
-    """A reader of the tables: when each event's row was first seen."""
+    """A reader of the tables: when each event's row was first seen. It looks no further back than to the oldest event it waits for."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._since = 0
+        self._waiting: dict[str, int] = {}
         self.seen: dict[str, float] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._read, name="reader of the tables", daemon=True)
 
     def __enter__(self) -> _Rows:
-        self._since = time.time_ns() // 1000
         self._thread.start()
         return self
 
@@ -111,24 +110,30 @@ class _Rows:
         self._end.set()
         self._thread.join()
 
-    def wait_for(self, event_ids: Mapping[str, float]) -> None:
-        """Returns when all were seen, or patience ends."""
+    def expect(self, event_id: str, sent_at: int) -> None:
+        """An event the door has taken, sent at this time (epoch microseconds)."""
+        self._waiting[event_id] = sent_at
+
+    def wait(self) -> None:
+        """Returns when all that is expected was seen. Raises CommandError when patience ends before."""
         last = time.monotonic() + PATIENCE_S
-        while not event_ids.keys() <= self.seen.keys() and time.monotonic() < last:
+        while self._waiting:
+            if time.monotonic() > last:
+                raise CommandError(f"{len(self._waiting)} events have no row after {PATIENCE_S:.0f} s; the first: {min(self._waiting)}")
             time.sleep(POLL_S)
 
     def _read(self) -> None:
         db = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
-        newest = self._since
         while not self._end.wait(POLL_S):
-            rows = db.execute(
-                "SELECT lower(hex(event_id)), received_at FROM event_fact WHERE received_at >= ?", (newest - 5_000_000,)
-            ).fetchall()
+            waiting = self._waiting.copy()  # whole at once: the other thread adds to it
+            if not waiting:
+                continue
+            rows = db.execute("SELECT lower(hex(event_id)) FROM event_fact WHERE received_at >= ?", (min(waiting.values()),)).fetchall()
             now = time.perf_counter()
-            for event_id, received_at in rows:
-                if event_id not in self.seen:
+            for (event_id,) in rows:
+                if event_id in waiting:
                     self.seen[event_id] = now
-                    newest = max(newest, received_at)
+                    del self._waiting[event_id]
         db.close()
 
 
@@ -138,28 +143,28 @@ async def _measure(settings: Settings, runtime: Runtime, tickets: list[str], sec
 
     async def deliver(session: aiohttp.ClientSession, number: int, measured: bool) -> None:
         body, headers = _signed(number, tickets[number % len(tickets)], secret)
-        begun = time.perf_counter()
+        begun, at = time.perf_counter(), time.time_ns() // 1000
         async with session.post(url, data=body, headers=headers) as answer:
             if answer.status != 202:
                 raise CommandError(f"the door answered {answer.status}")
             event_id = str((await answer.json())["event_id"]).replace("-", "")
         if measured:
             sent[event_id] = begun
+            rows.expect(event_id, at)
 
+    rows = _Rows(settings.data_dir / "analytics.db")
     pids = {p.name: p.pid for p in runtime.processes if p.pid}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64)) as session:
         await asyncio.gather(*(deliver(session, n, False) for n in range(WARM_UP)))
         await asyncio.sleep(3.0)
-        with _Rows(settings.data_dir / "analytics.db") as rows:
+        with rows:
             before, begun = {name: usage([pid]) for name, pid in pids.items()}, time.perf_counter()
             async with asyncio.TaskGroup() as group:
                 for n in range(events):
                     await asyncio.sleep(max(0.0, begun + n / RATE - time.perf_counter()))
                     group.create_task(deliver(session, WARM_UP + n, True))
-            await asyncio.to_thread(rows.wait_for, sent)
+            await asyncio.to_thread(rows.wait)
             took, after = time.perf_counter() - begun, {name: usage([pid]) for name, pid in pids.items()}
-    if missing := sent.keys() - rows.seen.keys():
-        raise CommandError(f"{len(missing)} events have no row after {PATIENCE_S:.0f} s; the first: {min(missing)}")
     latencies = [rows.seen[event_id] - begun for event_id, begun in sent.items()]
     cpu = {name: cpu_us_between(before[name], after[name], events) for name in pids}
     return BenchResult(

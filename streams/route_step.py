@@ -125,6 +125,8 @@ def route_batch(partition: int, records: Sequence[Record], ctx: RouteContext) ->
     for record, received, identity in zip(records, decoded, identities, strict=True):
         offset = record.offset
         before = recorded.get(offset) if recorded else None
+        if before is not None and before.event_id != (identity[0] if identity is not None else None):
+            before = None  # the topic was made anew, and another event stands at that offset now
         if isinstance(received, Undecodable) or identity is None or record.value is None:
             why = str(received) if isinstance(received, Undecodable) else "its dedup key is not 16 bytes"
             batch.add(record, None, SetAside(FailureReason.UNDECODABLE, why))

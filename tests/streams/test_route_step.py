@@ -199,6 +199,22 @@ def test_a_batch_read_again_keeps_its_decisions_and_routes_again_as_a_possible_r
     assert [(r.offset, r.outcome) for r in seen.records] == [(4, "routed")]
 
 
+def test_a_decision_about_another_event_at_the_same_offset_is_not_taken_over() -> None:
+    """tickets.received.v1 was made anew and tickets.seen.v1 was not: what was dropped at offset 1 once must not drop what is there now."""
+    topic = SeenTopic()
+    first = route_batch(
+        0, records_of([a_received(number=1, delivery_id="a"), a_received(number=2, delivery_id="a")]), a_context(topic=topic)
+    )
+    topic.append(first.outgoing[-1].value)
+
+    anew = records_of([a_received(number=8, delivery_id="h"), a_received(number=9, delivery_id="i")])
+    again = route_batch(0, anew, a_context(topic=topic))
+
+    assert again.counts == {"routed": 2}
+    (seen,) = seen_of(again.outgoing)
+    assert [(r.offset, r.outcome) for r in seen.records] == [(0, "routed"), (1, "routed")]
+
+
 def test_a_requeued_event_is_routed_although_it_was_seen() -> None:
     """Its injection_id makes it another life of the same event; twice the same injection is one."""
     context = a_context()

@@ -35,7 +35,8 @@ def worker(settings: Settings, stage: str | None, instance: str, log_level: str)
         from streams.supervisor import run_workers
 
         sys.exit(run_workers(settings, log_level=log_level))
-    from streams.batching import Stage, run_stage
+    from streams.batching import run_stage
+    from streams.stage import Stage
 
     chosen: Stage
     if stage == "route":

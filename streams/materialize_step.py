@@ -17,7 +17,7 @@ from schemas.codec import Codec, Undecodable, UnknownFingerprint
 from schemas.events import Event, FailureReason, ProcessingFailed, Stage
 from schemas.hotpath_processed import PROCESSED_HEADER, decode_processed
 from streams import topics
-from streams.batching import Record
+from streams.stage import Record
 
 MAX_ORIGINAL_BYTES = topics.MAX_RECORD_BYTES - (64 << 10)
 """A larger original is not carried: the letter's origin points at it."""

@@ -23,7 +23,6 @@ from plugins.registry import PluginRegistry
 from schemas.codec import Codec
 from schemas.events import Event, TenantConfigured, TicketRouted
 from streams.agents.process import ProcessStage
-from streams.batching import Assignment
 from streams.clock import SystemClock
 from streams.collector import spare_the_collector
 from streams.control import ControlReader
@@ -34,6 +33,7 @@ from streams.process_step import PartitionState, ProcessContext, process_one
 from streams.producer import BATCH_BYTES, Outgoing
 from streams.secrets.store import open_store, resolver
 from streams.settings import Settings
+from streams.stage import Assignment
 from streams.tenants.registry import TenantRegistry
 from streams.topics import MAX_RECORD_BYTES, ROUTED, TENANTS
 

@@ -21,12 +21,12 @@ from analytics.store import AnalyticsStore, Applied, PositionLost, StoreBusy, St
 from schemas.codec import Codec
 from schemas.events import Event, ProcessingFailed, SchemaPublished
 from streams import topics
-from streams.batching import Assignment, Batch, Record, Stage
 from streams.clock import Clock, SystemClock
 from streams.control import ControlReader, publish_schemas
 from streams.materialize_step import SOURCES, SendLetters, materialize_batch
 from streams.producer import Outgoing, RecordRefused, StageProducer
 from streams.settings import Settings
+from streams.stage import Assignment, Batch, Record, Stage
 
 log = logging.getLogger("ai_agents.materialize")
 

@@ -12,12 +12,10 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from faust.types import TP
-
 from schemas.codec import HEADER_BYTES, MAGIC, Codec, Undecodable, UnknownFingerprint
 from schemas.events import TicketRouted
 from streams import topics
-from streams.batching import SESSION_SECONDS, Assignment, Batch, Record, Stage
+from streams.batching import SESSION_SECONDS
 from streams.clock import Clock, SystemClock
 from streams.doubt import WINDOW, PartitionDoubts
 from streams.effects import Turn
@@ -28,7 +26,9 @@ from streams.outbox import Outbox
 from streams.pricing import price_book
 from streams.process_step import PartitionState, ProcessContext, process_one, set_aside_undecodable
 from streams.producer import StageProducer
+from streams.runner import Place
 from streams.settings import Settings
+from streams.stage import Assignment, Batch, Record, Stage
 
 log = logging.getLogger("ai_agents.process")
 
@@ -134,7 +134,7 @@ class ProcessStage(Stage):
         return routed
 
     def _committed(self, batch: Batch) -> int:
-        lane = self.runner.lanes.get(TP(batch.topic, batch.partition))
+        lane = self.runner.lanes.get(Place(batch.topic, batch.partition))
         return max(lane.sent if lane is not None else -1, batch.assignment.start)
 
     async def _work(self, item: _Item, turn: Turn) -> None:

@@ -12,20 +12,20 @@ import time
 from typing import ClassVar
 
 from aiokafka.errors import KafkaError
-from faust.types import TP
 
 from schemas.codec import Codec, UnknownFingerprint
 from schemas.events import SeenOutcome
 from streams import topics
-from streams.batching import Assignment, Batch, Stage
 from streams.clock import Clock, SystemClock
 from streams.following import Following
 from streams.producer import StageProducer
 from streams.route_step import RouteContext, RoutedBatch, route_batch
 from streams.routing.dedup import DedupWindow
+from streams.runner import Place
 from streams.seen import SeenCache
 from streams.seen_source import seen_source
 from streams.settings import Settings
+from streams.stage import Assignment, Batch, Stage
 
 log = logging.getLogger("ai_agents.route")
 
@@ -75,7 +75,7 @@ class RouteStage(Stage):
     async def assigned(self, assignment: Assignment) -> None:
         for partition in set(self._seen.partitions()) - {place.partition for place in self.runner.lanes}:
             self._seen.forget(partition)
-        waiting = asyncio.create_task(self._show_progress(TP(assignment.topic, assignment.partition)))
+        waiting = asyncio.create_task(self._show_progress(Place(assignment.topic, assignment.partition)))
         try:
             await self._following.caught_up()
             async with self._catch_ups:
@@ -83,7 +83,7 @@ class RouteStage(Stage):
         finally:
             waiting.cancel()
 
-    async def _show_progress(self, place: TP) -> None:
+    async def _show_progress(self, place: Place) -> None:
         """Tells the watchdog that a partition which waits for its catch-up, or another's, is no stall while records come in."""
         self._progressed()
         while (lane := self.runner.lanes.get(place)) is not None:

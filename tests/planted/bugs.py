@@ -11,7 +11,7 @@ _SEEN, _SEEN_TEST = "streams/seen.py", "tests/streams/test_seen.py"
 _PROCESS = "streams/process_step.py"
 _EFFECTS, _EFFECTS_TEST = "streams/effects.py", "tests/streams/process/test_effects.py"
 _STAGES_TEST = "tests/streams/test_stages_promise.py"
-_BATCHING, _RUNNER_TEST = "streams/batching.py", "tests/streams/test_runner.py"
+_RUNNER, _RUNNER_TEST = "streams/runner.py", "tests/streams/test_runner.py"
 _SQLITE, _STORE_TEST = "analytics/sqlite.py", "tests/analytics/test_sqlite_store.py"
 
 BUGS: tuple[Bug, ...] = (
@@ -362,7 +362,7 @@ BUGS: tuple[Bug, ...] = (
         name="dropped-fetch-passed-over",
         what="Records that Faust fetched and dropped are not fetched again",
         cost="Each rebalance or pause may pass over what was fetched in that moment",
-        file=_BATCHING,
+        file=_RUNNER,
         changes=(("        if records[0].offset > want and lane.hole != records[0].offset:\n", "        if False:\n"),),
         test=f"{_RUNNER_TEST}::test_what_a_fetch_dropped_is_asked_for_again",
     ),
@@ -370,7 +370,7 @@ BUGS: tuple[Bug, ...] = (
         name="batch-of-an-old-assignment",
         what="A batch fetched before a partition was given back and got again is still worked on",
         cost="Events are worked on by two workers at once, and out of order",
-        file=_BATCHING,
+        file=_RUNNER,
         changes=(("        if lane is not None and lane.assignment is batch.assignment:\n", "        if lane is not None:\n"),),
         test=f"{_RUNNER_TEST}::test_batches_of_an_assignment_that_ended_change_nothing",
     ),
@@ -378,7 +378,7 @@ BUGS: tuple[Bug, ...] = (
         name="stall-unnoticed",
         what="The watchdog looks only while the stage starts",
         cost="A worker that hangs stays up for days while its lag grows, and nothing says so",
-        file=_BATCHING,
+        file=_RUNNER,
         changes=(('self.stage.stall_after and self.state == "running"', 'self.stage.stall_after and self.state == "starting"'),),
         test=f"{_RUNNER_TEST}::test_a_partition_that_stands_still_with_work_waiting_is_noticed",
     ),

@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from streams.batching import Batch, Stage, run_stage
+from streams.batching import run_stage
 from streams.producer import Outgoing, StageProducer
 from streams.settings import Settings
+from streams.stage import Batch, Stage
 
 
 class CopyStage(Stage):
@@ -81,7 +82,7 @@ class CopyStage(Stage):
 
 def lose_coordination(stage: CopyStage) -> None:
     """Ends aiokafka's coordination task as an error of its own would: on its thread, and nothing is said."""
-    thread = stage.runner.app.consumer._thread
+    thread = stage.runner._end.__self__.consumer._thread  # the App's own `crash` is what the runner ends with
     thread.thread_loop.call_soon_threadsafe(thread._consumer._coordinator._coordination_task.cancel)
 
 

@@ -11,8 +11,9 @@ import pytest
 from faust.types import TP
 
 from schemas.codec import UnknownFingerprint
-from streams.batching import Batch, Record, Runner, Stage
+from streams.runner import Runner
 from streams.settings import Settings
+from streams.stage import Batch, Record, Stage
 from tests.streams.route_building import ARecord
 
 PLACE = TP("tickets.received.v1", 3)
@@ -41,7 +42,10 @@ class Collecting(Stage):
 
 @pytest.fixture
 async def runner(tmp_path: Path) -> AsyncIterator[Runner]:
-    runner = Runner(Collecting(), Settings(data_dir=tmp_path))
+    async def end(exc: BaseException) -> None:
+        raise exc
+
+    runner = Runner(Collecting(), Settings(data_dir=tmp_path), end)
     await runner.begin({PLACE: (10, 100)})
     yield runner
     await runner.forget()
@@ -94,7 +98,7 @@ async def test_batches_of_an_assignment_that_ended_change_nothing(runner: Runner
     before = accepted(runner, 10, 20)
     await runner.begin({PLACE: (10, 100)})
     before.done()
-    runner._dispatch(before)
+    runner.dispatch(before)
     await asyncio.sleep(0.01)
     assert runner.committable() == {}
     assert isinstance(runner.stage, Collecting)
@@ -114,7 +118,7 @@ async def test_a_partition_that_waits_for_a_schema_is_shown_and_is_no_stall(runn
     assert isinstance(stage, Collecting)
     stage.unknown = True
     batch = accepted(runner, 10, 20)
-    runner._dispatch(batch)
+    runner.dispatch(batch)
     await asyncio.sleep(0.1)
     assert runner._stalled() == []
     (health,) = runner.partition_health()

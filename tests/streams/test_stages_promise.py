@@ -19,11 +19,12 @@ from streams import topics
 from streams.agents.materialize import MaterializeStage
 from streams.agents.process import ProcessStage
 from streams.agents.route import RouteStage
-from streams.batching import Assignment, Batch, Record, Runner, Stage
 from streams.doubt import PartitionDoubts
 from streams.finished import FinishedEvents
 from streams.producer import Outgoing, StageProducer
+from streams.runner import Runner
 from streams.settings import Settings
+from streams.stage import Assignment, Batch, Record, Stage
 from streams.tracker import Unit
 from tests.analytics.building import a_processed
 from tests.streams.route_building import CODEC, ARecord, a_context, a_received, records_of

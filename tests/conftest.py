@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from streams.broker.properties import server_properties
 from streams.ports import free_port
 
 TEST_PARTITIONS = 4
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts this in the background ignores Ctrl-C, and children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Timings are never asserted here: a busy machine makes any example slow. Examples are drawn anew each run, printed when they fail.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])

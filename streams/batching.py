@@ -43,7 +43,7 @@ def build_app(stage: Stage, settings: Settings) -> tuple[faust.App, Runner]:
         web_enabled=False,
         stream_wait_empty=False,
         stream_buffer_maxsize=16,
-        broker_commit_interval=0.1,
+        broker_commit_interval=0.25,
         broker_commit_livelock_soft_timeout=3600.0,  # ours is the watchdog below
         stream_processing_timeout=3600.0,
         broker_max_poll_records=stage.max_poll_records,

@@ -18,6 +18,8 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from streams.topics import MAX_RECORD_BYTES
 
 BATCH_BYTES = 256 << 10
+LINGER_MS = 5
+"""From one request to the next at the least: the first of a thin stream goes at once, and those after it share requests."""
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -46,7 +48,7 @@ class StageProducer:
             "client_id": client_id,
             "acks": "all",
             "enable_idempotence": True,
-            "linger_ms": 0,
+            "linger_ms": LINGER_MS,
             "max_batch_size": BATCH_BYTES,
             "max_request_size": MAX_RECORD_BYTES,
             "compression_type": None,

@@ -89,7 +89,7 @@ class Stage:
     max_poll_records: ClassVar[int] = 2000
     max_pending: ClassVar[int] = 8000
     """Records of one partition that may be delivered and unfinished before its fetching waits."""
-    linger: ClassVar[float] = 0.02
+    linger: ClassVar[float] = 0.03
     """Seconds from a fetch that brought little to the next, else a thin stream costs a round trip and a commit for every record."""
     drain_on_revoke: ClassVar[float] = 20.0
     drain_on_stop: ClassVar[float] = 7.0

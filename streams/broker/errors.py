@@ -11,6 +11,10 @@ class InUse(BrokerError):
     """The port or the data folder belongs to somebody else now."""
 
 
+class EndedEarly(BrokerError):
+    """Kafka's Java ended while starting and did not say why."""
+
+
 class UntrustedJar(BrokerError):
     """A fetched jar does not have its pinned SHA-256."""
 

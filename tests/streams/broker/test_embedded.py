@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from streams.broker import embedded as embedded_module
 from streams.broker.admin import ensure_topics
 from streams.broker.embedded import EmbeddedBroker, read_info
-from streams.broker.errors import BrokerError, InUse
+from streams.broker.errors import BrokerError, EndedEarly, InUse
 from streams.broker.properties import server_properties
 from streams.ports import free_port
 from streams.topics import TopicDefinition
@@ -167,7 +167,7 @@ def test_a_platform_without_a_java_wheel_is_told_what_to_do(tmp_path: Path, monk
         ("java.io.IOException: No space left on device", "is full; free some space"),
         ("Failed to acquire lock on file .lock", "another broker uses"),
         ("Error: Could not reserve enough space for object heap", "did not get its 512 MB of memory"),
-        ("ERROR something else", "the broker ended while starting: ERROR something else; see "),
+        ("ERROR something else", "the broker ended with 1 while starting: ERROR something else; see "),
     ],
 )
 def test_why_the_jvm_ended_is_one_sentence(tmp_path: Path, written: str, said: str) -> None:
@@ -175,7 +175,7 @@ def test_why_the_jvm_ended_is_one_sentence(tmp_path: Path, written: str, said: s
     broker = EmbeddedBroker(tmp_path, port=9092)
     (tmp_path / "broker").mkdir()
     broker.log_file.write_text(f"INFO starting\n{written}\n\tat kafka.Kafka.main\n")
-    reason = str(broker._reason())
+    reason = str(broker._reason(1))
     assert said in reason
     assert "\n" not in reason
 
@@ -186,7 +186,30 @@ def test_an_older_start_does_not_explain_this_one(tmp_path: Path) -> None:
     (tmp_path / "broker").mkdir()
     broker.log_file.write_text("java.io.IOException: No space left on device\n")
     broker._log_begins = broker.log_file.stat().st_size
-    assert str(broker._reason()).startswith("the broker ended while starting; see ")
+    reason = broker._reason(-9)
+    assert isinstance(reason, EndedEarly)
+    assert str(reason).startswith("the broker ended with -9 while starting, its last words 'none'; see ")
+
+
+@pytest.mark.broker
+def test_a_java_that_ends_without_a_word_is_started_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen on a busy machine: the first start was gone with nothing in its log, the next one ran."""
+    broker = EmbeddedBroker(tmp_path, ephemeral=True)
+    real, commands = broker._format, []
+
+    def format_(command: list[str]) -> None:
+        commands.append(command)
+        if len(commands) == 1:
+            raise EndedEarly("the broker ended with -11 while starting")
+        real(command)
+
+    monkeypatch.setattr(broker, "_format", format_)
+    try:
+        broker.start()
+        assert broker.pid is not None
+        assert not any(word.startswith("-XX:AOTCache=") for word in commands[1])
+    finally:
+        broker.stop()
 
 
 def test_a_full_disk_while_writing_settings_is_named() -> None:

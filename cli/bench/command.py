@@ -10,7 +10,9 @@ import click
 import msgspec
 
 from cli.bench.measure import BenchResult
+from cli.broker import command_error
 from cli.output import document, output_option, rows, say
+from streams.broker.errors import BrokerError
 
 STEPS = {
     "ingest": ("a verified webhook to the broker's ack", 20_000),
@@ -47,7 +49,10 @@ def measure(step: str, events: int) -> BenchResult:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     say(f"bench {step}: {events} events")
     function: Callable[[int], BenchResult] = importlib.import_module(f"cli.bench.{step}").run
-    return function(events)
+    try:
+        return function(events)
+    except BrokerError as exc:
+        raise command_error(exc) from exc
 
 
 def show(result: BenchResult, output: str) -> None:

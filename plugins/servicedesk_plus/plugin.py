@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
-
-import structlog
 
 from plugins.api import (
     ApiError,
@@ -60,7 +59,7 @@ MAX_SUBJECT: Final = 250
 MAX_ATTACHMENT: Final = 32 << 20
 CONCURRENT_UPDATES: Final = 4
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 class ServiceDeskPlusPlugin(TicketingToolPlugin):
@@ -248,7 +247,7 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
             if exc.field != "priority" or wanted in (None, FALLBACK_PRIORITY):
                 raise
         self._refused_priorities.add(wanted)
-        log.warning("priority refused, High is written instead", tenant=self.context.tenant, tool=self.context.tool, priority=wanted)
+        log.warning("%s/%s refuses priority %s; High is written instead", self.context.tenant, self.context.tool, wanted)
         return await write(high)
 
     def _metadata(self, request: Json) -> TicketMetadata:

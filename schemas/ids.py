@@ -7,36 +7,22 @@ import threading
 import time
 from hashlib import blake2b
 
-_CHANCE_BYTES = 512
-"""Asked of the system at once: it costs 2 us to ask, whatever the number."""
-
 _lock = threading.Lock()
 _last = 0
-_chance = b""
 
 
 def new_event_id() -> str:
     """A UUIDv7 (RFC 9562), growing within this process even when the clock stands still or steps back."""
-    global _last, _chance
+    global _last
     with _lock:
         stamp = max(time.time_ns() >> 8, _last + 1)  # 3.9 M steps a second: the sub-millisecond part keeps order
         _last = stamp
-        pool = _chance or os.urandom(_CHANCE_BYTES)
-        chance, _chance = pool[:8], pool[8:]
     nanos = stamp << 8
     millis, rest = divmod(nanos, 1_000_000)
     sub = (rest << 12) // 1_000_000  # 12 bits of the millisecond
-    value = (millis & ((1 << 48) - 1)) << 80 | 0x7 << 76 | sub << 64 | 0b10 << 62 | int.from_bytes(chance, "big") >> 2
+    value = (millis & ((1 << 48) - 1)) << 80 | 0x7 << 76 | sub << 64 | 0b10 << 62 | int.from_bytes(os.urandom(8), "big") >> 2
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _forget_chance() -> None:
-    global _chance
-    _chance = b""
-
-
-os.register_at_fork(after_in_child=_forget_chance)  # else parent and child would draw the same
 
 
 def ticket_key(tenant: str, tool: str, ticket_id: str) -> str:

@@ -66,7 +66,7 @@ def _kafka_container() -> Iterator[str]:
 
     port = free_port()
     container = DockerContainer(f"apache/kafka:{KAFKA_VERSION}").with_bind_ports(port, port)
-    settings = server_properties(log_dir=Path("/tmp/kafka"), port=port, controller_port=free_port(), fsync=False)
+    settings = server_properties(log_dir=Path("/var/lib/kafka/data"), port=port, controller_port=free_port(), fsync=False)
     for line in settings.splitlines():
         name, _, value = line.partition("=")
         # the image reads settings from the environment; from outside, its listener must not be bound to its own loopback

@@ -21,6 +21,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from plugins.capabilities import (
+    CAPABILITIES,
+    ConfigurationItem,
+    DeviceContext,
+    FindsPeople,
+    Person,
+    Relation,
+    SlaTarget,
+    TellsDevices,
+    TellsSla,
+)
 from schemas.ticket import (
     PRIORITY_ALIASES,
     Priority,
@@ -120,6 +131,16 @@ class TicketRef:
     ticket_id: str
     url: str | None = None
     updated_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file on a ticket; `size` in bytes where the tool tells."""
+
+    attachment_id: str
+    filename: str
+    content_type: str = "application/octet-stream"
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +291,8 @@ class TicketingToolPlugin(ABC):
     has_note. A tenant may set `search_lag` on its tool."""
     kept_headers: ClassVar[tuple[str, ...]] = ()
     """Request headers, lower case, kept in the event for extract_metadata; never credentials."""
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+    """What this tool can do beyond tickets; plugins/capabilities.py says what each name promises."""
 
     def __init__(self, context: PluginContext) -> None:
         self.context = context
@@ -344,6 +367,14 @@ class TicketingToolPlugin(ABC):
         """Uploads a file to the ticket and answers its id there. Tools that cannot raise PluginConfigError."""
         raise PluginConfigError(f"{self.tool_type} cannot take attachments through this plugin")
 
+    async def list_attachments(self, ticket_id: str) -> Sequence[Attachment]:
+        """The files on the ticket, those of its notes too, oldest first. Tools that cannot raise PluginConfigError."""
+        raise PluginConfigError(f"{self.tool_type} cannot list attachments through this plugin")
+
+    def download_attachment(self, ticket_id: str, attachment_id: str) -> AsyncIterator[bytes]:
+        """The file in chunks, as they come; ends with FatalApiError beyond the plugin's size limit, NotFound when it is not there."""
+        raise PluginConfigError(f"{self.tool_type} cannot give attachments through this plugin")
+
     @abstractmethod
     async def health_check(self) -> Health:
         """Whether the tool answers with our credentials; sees through a tool's false positives."""
@@ -354,10 +385,13 @@ class TicketingToolPlugin(ABC):
 
 __all__ = [
     "API_VERSION",
+    "CAPABILITIES",
     "PRIORITY_ALIASES",
     "ApiError",
+    "Attachment",
     "BatchResult",
     "CallTimedOut",
+    "ConfigurationItem",
     "Conflict",
     "ConnectFailed",
     "ConnectionLost",
@@ -365,21 +399,28 @@ __all__ = [
     "Delivery",
     "DeliveryIdentity",
     "DeliveryTooOld",
+    "DeviceContext",
     "FatalApiError",
+    "FindsPeople",
     "Health",
     "NewNote",
     "NewTicket",
     "NotADelivery",
     "NotFound",
+    "Person",
     "PluginConfigError",
     "PluginContext",
     "PluginError",
     "Priority",
     "RateLimited",
+    "Relation",
     "RetriableApiError",
     "ServerError",
     "SignatureMismatch",
     "SignatureMissing",
+    "SlaTarget",
+    "TellsDevices",
+    "TellsSla",
     "TicketChange",
     "TicketChanges",
     "TicketMetadata",

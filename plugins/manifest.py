@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from plugins.api import API_VERSION, PluginConfigError
 
 FILE_NAME = "plugin.toml"
+
+
+class Conformance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the conformance kit cannot find out by itself."""
+
+    missing_id: str = "99999999"
+    """A ticket id of the right form that does not exist."""
+    strange_field: str = "no_such_field"
+    """A custom field the sandbox does not have."""
+    signs_body: bool = False
+    """Webhooks carry a signature over the body, not only a secret."""
+    timestamped: bool = False
+    """The signature covers a time, so an old delivery is refused."""
+    retries_webhooks: bool = True
+    """The tool sends a delivery again when it got no 2xx."""
+    types: list[str] = ["incident", "request"]
+    """The types create_ticket and update_ticket can set."""
+    settings: dict[str, Any] = {}
+    """Settings beyond what the sandbox tells."""
 
 
 class PluginManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +46,9 @@ class PluginManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     signature: str = "none"
     """How its webhooks are authenticated, in a few words."""
     methods: list[str] = []
+    """What may be called: the plugin's methods, those of its capabilities too."""
+    capabilities: list[str] = []
+    conformance: Conformance = Conformance()
     settings: dict[str, Setting] = {}
     """What a tenant may set, by dotted path: "auth.email"."""
 

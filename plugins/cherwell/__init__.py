@@ -1,0 +1,1 @@
+"""Cherwell: one-step deliveries in, the business object API out."""

@@ -1,0 +1,1 @@
+"""Freshdesk: automation rules' deliveries in, REST v2 out."""

@@ -1,0 +1,1 @@
+"""Freshservice: workflow automator deliveries in, REST v2 out."""

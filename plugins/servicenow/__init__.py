@@ -1,0 +1,1 @@
+"""ServiceNow: business rules' signed or shared-secret deliveries in, Table API out."""

@@ -1,0 +1,1 @@
+"""SysAid: escalation rules' deliveries in, REST out."""

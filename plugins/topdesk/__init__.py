@@ -1,0 +1,1 @@
+"""TOPdesk: action sequences' deliveries in, REST out."""

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal, Protocol
+from urllib.parse import parse_qsl
 
 from plugins.api import Delivery, DeliveryTooOld, PluginConfigError, SignatureMismatch, SignatureMissing, Verified
 from plugins.mapping import to_micros
 
 Encoding = Literal["hex", "base64"]
+MAX_QUERY = 8192
 
 
 class WebhookValidator(Protocol):
@@ -102,7 +104,22 @@ class SharedSecretHeader:
 
     def validate(self, delivery: Delivery, secrets: Sequence[bytes]) -> Verified:
         presented = _digest_in(_header(delivery, self.header), self.prefix, False)
-        return _same_as_one(self.scheme, self.header, _bytes(presented), secrets)
+        return _same_as_one(self.scheme, f"header {self.header}", _bytes(presented), secrets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedSecretQuery:
+    """Accepts a delivery whose address ends in the secret, `?key=…`: for tools that can neither sign nor send a header. Proxies log
+    addresses, so a header is better wherever there is one."""
+
+    parameter: str = "key"
+    scheme: str = "query-secret"
+
+    def validate(self, delivery: Delivery, secrets: Sequence[bytes]) -> Verified:
+        presented = next((value for name, value in parse_qsl(delivery.query[:MAX_QUERY]) if name == self.parameter), "")
+        if not presented:
+            raise SignatureMissing(f"the address has no {self.parameter}=…; put the secret behind it in the tool's webhook")
+        return _same_as_one(self.scheme, f"parameter {self.parameter}", _bytes(presented), secrets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +139,7 @@ class BasicAuth:
         except (BadBase64, ValueError):
             raise SignatureMismatch("header authorization is not base64") from None
         user_is_ours = hmac.compare_digest(user, self.user.encode())
-        verified = _same_as_one(self.scheme, "authorization", password, secrets)
+        verified = _same_as_one(self.scheme, "header authorization", password, secrets)
         if not user_is_ours:
             raise SignatureMismatch("header authorization names another user")
         return verified
@@ -157,11 +174,11 @@ def _signed_by(
     raise SignatureMismatch(f"header {header} does not sign this delivery; check the webhook's secret on both sides")
 
 
-def _same_as_one(scheme: str, header: str, presented: bytes, secrets: Sequence[bytes]) -> Verified:
+def _same_as_one(scheme: str, where: str, presented: bytes, secrets: Sequence[bytes]) -> Verified:
     for secret in _live(secrets):
         if hmac.compare_digest(presented, secret):
             return Verified(scheme, key_id_of(secret))
-    raise SignatureMismatch(f"header {header} is not the configured secret")
+    raise SignatureMismatch(f"{where} is not the configured secret")
 
 
 def _live(secrets: Sequence[bytes]) -> Sequence[bytes]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.api import Delivery, DeliveryTooOld, PluginConfigError, SignatureMismatch, SignatureMissing, WebhookRejected
-from plugins.webhook import BasicAuth, HmacHeader, SharedSecretHeader, TimestampedHmac, WebhookValidator, key_id_of
+from plugins.webhook import BasicAuth, HmacHeader, SharedSecretHeader, SharedSecretQuery, TimestampedHmac, WebhookValidator, key_id_of
 
 NOW = 1_772_444_405_000_000
 HUB = HmacHeader(header="X-Hub-Signature", prefix="sha256=")
@@ -156,6 +156,30 @@ def test_basic_needs_the_right_user_and_the_right_password() -> None:
     for user, password in (("bob", "p:w"), ("ann", "x")):
         with pytest.raises(SignatureMismatch):
             BasicAuth(user="ann").validate(a_delivery(authorization=header(user, password)), [b"p:w"])
+
+
+@pytest.mark.parametrize(
+    ("query", "refusal"),
+    [
+        ("key=s3cret", None),
+        ("from=desk&key=s3cret", None),
+        ("key=old%20one", None),
+        ("key=wrong", SignatureMismatch),
+        ("key=&key=s3cret", None),
+        ("Key=s3cret", SignatureMissing),
+        ("", SignatureMissing),
+        ("key", SignatureMissing),
+        ("x=1&" * 5000 + "key=s3cret", SignatureMissing),
+    ],
+)
+def test_a_secret_in_the_address_is_compared_like_any_other(query: str, refusal: type[WebhookRejected] | None) -> None:
+    """Some tools let an admin write nothing but an address."""
+    delivery = Delivery(tenant="acme", tool="desk", body=b"{}", headers={}, query=query)
+    if refusal is None:
+        assert SharedSecretQuery(parameter="key").validate(delivery, [b"s3cret", b"old one"]).scheme == "query-secret"
+    else:
+        with pytest.raises(refusal):
+            SharedSecretQuery(parameter="key").validate(delivery, [b"s3cret", b"old one"])
 
 
 @given(header=st.text(min_size=1), time=st.text(min_size=1), body=st.binary())

@@ -26,7 +26,7 @@ class Conformance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The signature covers a time, so an old delivery is refused."""
     retries_webhooks: bool = True
     """The tool sends a delivery again when it got no 2xx."""
-    types: list[str] = ["incident", "request"]
+    types: tuple[str, ...] = ("incident", "request")
     """The types create_ticket and update_ticket can set."""
     settings: dict[str, Any] = {}
     """Settings beyond what the sandbox tells."""

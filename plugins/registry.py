@@ -63,7 +63,7 @@ class PluginRegistry:
         if known is not None:
             return known
         manifest = self.manifest(tool_type)
-        kind = _load(manifest.entry)
+        kind = load_class(manifest.entry)
         if not issubclass(kind, TicketingToolPlugin) or kind.tool_type != tool_type:
             raise PluginConfigError(f"{manifest.entry} is no plugin for {tool_type}")
         self._classes[tool_type] = kind
@@ -74,7 +74,7 @@ class PluginRegistry:
         manifest = self.manifest(tool_type)
         if manifest.sandbox is None:
             raise PluginConfigError(f"the plugin for {tool_type} brings no sandbox")
-        return _load(manifest.sandbox)
+        return load_class(manifest.sandbox)
 
 
 def _foreign(point: EntryPoint) -> PluginManifest:
@@ -88,7 +88,8 @@ def _foreign(point: EntryPoint) -> PluginManifest:
     raise PluginConfigError(f"{point.value}: no {FILE_NAME} in the package {package}")
 
 
-def _load(entry: str) -> type:
+def load_class(entry: str) -> type:
+    """The class that module:Class names; raises PluginConfigError when it cannot be imported."""
     module, _, name = entry.partition(":")
     try:
         kind = getattr(importlib.import_module(module), name)

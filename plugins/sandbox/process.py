@@ -24,11 +24,13 @@ class SandboxFailed(Exception):
 class SandboxProcess:
     """A context manager around `python -m plugins.sandbox TOOL_TYPE`; the child ends with its parent. Blocking.
 
-    Options: port, state (a file), index_lag (seconds), webhook_url.
+    In place of a tool type, module:Class names the sandbox of a plugin that is not installed, `import_from` the folder it is
+    imported from. Options: port, state (a file), index_lag (seconds), webhook_url.
     """
 
-    def __init__(self, tool_type: str, **options: Any) -> None:
+    def __init__(self, tool_type: str, *, import_from: Path | None = None, **options: Any) -> None:
         self.tool_type = tool_type
+        self._import_from = import_from
         self._options = options
         self._child: subprocess.Popen[bytes] | None = None
         self.base_url = ""
@@ -42,7 +44,7 @@ class SandboxProcess:
             if value is not None:
                 command += [f"--{name.replace('_', '-')}", str(value)]
         root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(str(p) for p in (root, self._import_from, os.environ.get("PYTHONPATH")) if p)
         environment = {**os.environ, "PYTHONPATH": path}
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603 - ours
         assert self._child.stdout is not None

@@ -231,10 +231,10 @@ class Sandbox(ABC):
 
 
 def load(tool_type: str) -> type[Sandbox]:
-    """The sandbox class of a tool type; raises PluginConfigError when there is none."""
-    from plugins.registry import PluginRegistry
+    """The sandbox class of a tool type, or of a name module:Class; raises PluginConfigError when there is none."""
+    from plugins.registry import PluginRegistry, load_class
 
-    kind = PluginRegistry.discover().sandbox(tool_type)
+    kind = load_class(tool_type) if ":" in tool_type else PluginRegistry.discover().sandbox(tool_type)
     assert issubclass(kind, Sandbox), f"{kind.__name__} is no Sandbox"
     return kind
 

@@ -1,8 +1,8 @@
 """ApiClient: the one way plugins reach their tools. Pool, timeouts, repeats, size bounds, errors and metering exist here, once.
 
 Built on httpx's requests and auth flows over aiohttp's connections, without httpx's client between them: it doubles the CPU of a
-call, keeps cookies and reads .netrc. Two habits of the pair are put right here: aiohttp silently repeats a PUT on a stale connection
-(a comment would be written twice), and the bridge reports a lost connection as one never made (it would not be searched for).
+call, keeps cookies and reads .netrc. The bridge between the two reports a lost connection as one never made (it would not be
+searched for), which is put right here.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterable, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import aiohttp
 import httpx
 import msgspec
-from httpx_aiohttp import AiohttpTransport
 
 from plugins.api import (
     ApiError,
@@ -31,56 +30,17 @@ from plugins.api import (
 )
 from plugins.http.errors import SAFE_METHODS, Answer, error_for
 from plugins.http.limits import Limits, segment
-from plugins.http.rate_limit import RateLimitState
+from plugins.http.pool import Pool
 from plugins.http.retry import RetrySchedule
 from plugins.metering import count_api_call
 
 JSON_CONTENT = {"Content-Type": "application/json"}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 3
-IDLE_SECONDS = 15.0
-"""An idle connection is dropped before a usual load balancer would drop it under us."""
-
 __all__ = ["ApiClient", "ErrorFor", "Limits", "Pool", "segment"]
 
 ErrorFor = Callable[[Answer], ApiError | None]
-
-
-class Pool:
-    """The connections of one generation of a plugin, opened on first use and closed once. Tests may give another `transport`."""
-
-    def __init__(self, limits: Limits, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._limits = limits
-        self._transport = transport
-        self.rate_limit = RateLimitState()
-        self.timeouts = {"timeout": {"connect": limits.connect, "read": limits.read, "pool": limits.total}}
-
-    def transport(self) -> httpx.AsyncBaseTransport:
-        if self._transport is None:
-            self._transport = AiohttpTransport(verify=_tls(), client=self._session)
-        return self._transport
-
-    def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=self._limits.max_connections, keepalive_timeout=IDLE_SECONDS, ssl=_tls())
-        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        session._retry_connection = False  # a write must never be sent again behind our back; guarded by a test
-        return session
-
-    async def aclose(self) -> None:
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
-
-
-_tls_context: Any = None
-
-
-def _tls() -> Any:
-    """One TLS context for every client of the process: making one costs some 30 ms."""
-    global _tls_context
-    if _tls_context is None:
-        _tls_context = httpx.create_ssl_context()
-    return _tls_context
+T = TypeVar("T")
 
 
 class ApiClient:
@@ -145,7 +105,7 @@ class ApiClient:
         *,
         json: Any = None,
         data: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         idempotent: bool = False,
@@ -156,30 +116,80 @@ class ApiClient:
         on retriable errors within the total time; a write is sent once. While the tool's rate limit is known to be used up, a call
         waits for a short end of it and is RateLimited before a long one, without being sent. A redirect is followed for reads
         only, and credentials stay with the tool's own host.
+
+        Content that comes in chunks (an upload) goes out as it comes, once, within `limits.transfer` seconds; its maker bounds it
+        (`limits.bounded`), names its Content-Length where it is known, and may raise, which ends the call with that error.
         """
-        if not self._base and not path.startswith("http"):
-            raise PluginConfigError("base_url is not set; give this tool its address")
         request_headers = {**self._headers, **(headers or {})}
         if json is not None:
             content, request_headers = msgspec.json.encode(json), {**JSON_CONTENT, **request_headers}
-        repeatable = idempotent or method in SAFE_METHODS
+        if content is None or isinstance(content, bytes):
+            body: bytes | _Upload | None = content
+            seconds, repeatable = self._limits.total, idempotent or method in SAFE_METHODS
+        else:
+            body, seconds, repeatable = _Upload(content), self._limits.transfer, False
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._repeated(
+                    method, path, lambda: self._whole(method, path, body, data, params, request_headers), repeatable=repeatable
+                )
+        except TimeoutError:
+            raise CallTimedOut(f"{method} {path} did not end within {seconds:g} s", in_doubt=method not in SAFE_METHODS) from None
+
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_bytes: int,
+    ) -> AsyncGenerator[bytes, None]:
+        """Reads a file as it comes, in chunks of some 16 KiB; one api call, following a redirect to a storage host without credentials.
+
+        What is wrong with the answer is raised before the first chunk, and repeated for reads as in `answer`; a success is not
+        looked into, since a file may be anything. Raises FatalApiError beyond `max_bytes` (counted after decompression), ConnectionLost
+        or TornAnswer in the middle, CallTimedOut after `limits.transfer` seconds. Whoever stops early closes it
+        (contextlib.aclosing).
+        """
+        what = f"{method} {path}"
+        request_headers = {**self._headers, **(headers or {})}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.transfer
         try:
             async with asyncio.timeout(self._limits.total):
-                attempt = 1
-                while True:
-                    try:
-                        await self._within_rate_limit(method, path)
-                        return await self._once(method, path, content, data, params, request_headers)
-                    except RetriableApiError as exc:
-                        delay = self._retries.delay(attempt, exc, random.random()) if repeatable else None  # noqa: S311 - spread
-                        if delay is None:
-                            raise
-                        await asyncio.sleep(delay)
-                        attempt += 1
+                answer, response = await self._repeated(
+                    method, path, lambda: self._opened(method, path, params, request_headers), repeatable=method in SAFE_METHODS
+                )
         except TimeoutError:
-            raise CallTimedOut(
-                f"{method} {path} did not end within {self._limits.total:g} s", in_doubt=method not in SAFE_METHODS
-            ) from None
+            raise CallTimedOut(f"{what} did not begin within {self._limits.total:g} s", in_doubt=method not in SAFE_METHODS) from None
+        try:
+            if (told := answer.headers.get("content-length", "")).isdecimal() and int(told) > max_bytes:
+                raise _too_large(answer, max_bytes)
+            chunks = self._chunks(response, answer, max_bytes)
+            while True:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
+        except TimeoutError:
+            raise CallTimedOut(f"{what} did not end within {self._limits.transfer:g} s") from None
+        finally:
+            await response.aclose()
+
+    async def _repeated(self, method: str, path: str, once: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
+        attempt = 1
+        while True:
+            try:
+                await self._within_rate_limit(method, path)
+                return await once()
+            except RetriableApiError as exc:
+                delay = self._retries.delay(attempt, exc, random.random()) if repeatable else None  # noqa: S311 - spread
+                if delay is None:
+                    raise
+                await asyncio.sleep(delay)
+                attempt += 1
 
     async def _within_rate_limit(self, method: str, path: str) -> None:
         wait = self._pool.rate_limit.wait(time.monotonic())
@@ -188,15 +198,45 @@ class ApiClient:
         if wait:
             await asyncio.sleep(wait)
 
-    async def _once(
+    async def _whole(
         self,
         method: str,
         path: str,
-        content: bytes | None,
+        content: bytes | _Upload | None,
         data: Mapping[str, str] | None,
         params: Mapping[str, str | int] | None,
         headers: Mapping[str, str],
     ) -> Answer:
+        """One try: the answer with its body."""
+        head, response = await self._begun(method, path, content, data, params, headers)
+        answer = await self._read(head, response)
+        error = self._error_for(answer)
+        if error is not None:
+            raise error
+        return answer
+
+    async def _opened(
+        self, method: str, path: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str]
+    ) -> tuple[Answer, httpx.Response]:
+        """One try: a success with its body unread, for the caller to close."""
+        head, response = await self._begun(method, path, None, None, params, headers)
+        if response.is_success:
+            return head, response
+        answer = await self._read(head, response)
+        raise self._error_for(answer) or error_for(answer) or FatalApiError(f"{method} {path} answered {answer.status}")
+
+    async def _begun(
+        self,
+        method: str,
+        path: str,
+        content: bytes | _Upload | None,
+        data: Mapping[str, str] | None,
+        params: Mapping[str, str | int] | None,
+        headers: Mapping[str, str],
+    ) -> tuple[Answer, httpx.Response]:
+        """The head of the last answer, redirects of reads followed, and its response with the body unread."""
+        if not self._base and not path.startswith("http"):
+            raise PluginConfigError("base_url is not set; give this tool its address")
         try:
             url = httpx.URL(path if path.startswith("http") else self._base + path, params=params or None)
             home = httpx.URL(self._base) if path.startswith("http") and self._base else url
@@ -205,70 +245,105 @@ class ApiClient:
         for _ in range(MAX_REDIRECTS + 1):
             request = httpx.Request(method, url, headers=headers, content=content, data=data, extensions=self._pool.timeouts)
             at_home = url is home or _same_host(url, home)
-            answer = await self._send(request, self._auth if at_home else None, path)
+            response = await self._send(request, self._auth if at_home else None, path, content)
+            answer_headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+            head = Answer(method=method, path=path, status=response.status_code, headers=answer_headers, body=b"")
             if at_home:
-                self._pool.rate_limit.learn(answer, time.monotonic(), time.time())
-            location = answer.headers.get("location") if answer.status in REDIRECTS and method in SAFE_METHODS else None
+                self._pool.rate_limit.learn(head, time.monotonic(), time.time())
+            location = answer_headers.get("location") if head.status in REDIRECTS and method in SAFE_METHODS else None
             if location is None:
-                error = self._error_for(answer)
-                if error is not None:
-                    raise error
-                return answer
+                return head, response
+            await response.aclose()
             url = url.join(location)
         raise FatalApiError(f"{method} {path} is redirected more than {MAX_REDIRECTS} times; check base_url")
 
-    async def _send(self, request: httpx.Request, auth: httpx.Auth | None, path: str) -> Answer:
-        """One request with its auth flow, which may put others before or after it."""
-        what, writes = f"{request.method} {path}", request.method not in SAFE_METHODS
+    async def _send(self, request: httpx.Request, auth: httpx.Auth | None, path: str, content: bytes | _Upload | None) -> httpx.Response:
+        """The response to one request, its body unread; the auth flow may put other requests before or after it."""
         transport = self._pool.transport()
         flow = None if auth is None else auth.async_auth_flow(request)
+        following = request
         try:
-            following = request if flow is None else await anext(flow)
+            if flow is not None:
+                following = await anext(flow)
             while True:
+                if following is request and isinstance(content, _Upload) and content.begun:
+                    raise RetriableApiError(f"{request.method} {path}: the credentials had ended; an upload is not sent twice in one call")
                 following.extensions = self._pool.timeouts
                 count_api_call()
                 response = await transport.handle_async_request(following)
+                if flow is None:
+                    return response
                 try:
-                    if flow is not None:
-                        try:
-                            following = await flow.asend(response)
-                        except StopAsyncIteration:
-                            pass  # the flow is done: this response is the answer
-                        else:
-                            continue
-                    body = await self._body(response, what, writes)
-                finally:
+                    following = await flow.asend(response)
+                except StopAsyncIteration:
+                    return response  # the flow is done: this is the answer
+                except BaseException:
                     await response.aclose()
-                headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-                return Answer(method=request.method, path=path, status=response.status_code, headers=headers, body=body)
+                    raise
+                await response.aclose()
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            raise _transport_error(exc, what, writes) from None
+            if isinstance(content, _Upload) and content.error is not None:
+                raise content.error from None
+            if following is not request:
+                raise _transport_error(exc, f"the login before {request.method} {path}", writes=False) from None
+            raise _transport_error(exc, f"{request.method} {path}", writes=request.method not in SAFE_METHODS) from None
         finally:
             if flow is not None:
                 await flow.aclose()
 
-    async def _body(self, response: httpx.Response, what: str, writes: bool) -> bytes:
-        """The whole body, within the bound also after decompression."""
-        limit, size, chunks = self._limits.max_answer_bytes, 0, []
-        stream = response.aiter_bytes() if "content-encoding" in response.headers else response.stream
+    async def _read(self, head: Answer, response: httpx.Response) -> Answer:
+        """The answer with its whole body; closes the response."""
+        try:
+            chunks = [chunk async for chunk in self._chunks(response, head, self._limits.max_answer_bytes)]
+        finally:
+            await response.aclose()
+        return Answer(method=head.method, path=head.path, status=head.status, headers=head.headers, body=b"".join(chunks))
+
+    async def _chunks(self, response: httpx.Response, head: Answer, limit: int) -> AsyncIterator[bytes]:
+        """The body as it comes, within the bound also after decompression."""
+        what, writes, size = f"{head.method} {head.path}", head.method not in SAFE_METHODS, 0
+        stream = response.aiter_bytes() if "content-encoding" in head.headers else response.stream
         assert isinstance(stream, AsyncIterable)
         try:
             async for chunk in stream:
                 size += len(chunk)
                 if size > limit:
-                    raise FatalApiError(
-                        f"{what} answered more than {limit} bytes; nothing of it was used",
-                        status=response.status_code,
-                        in_doubt=writes and response.is_success,
-                    )
-                chunks.append(chunk)
+                    raise _too_large(head, limit)
+                yield chunk
         except httpx.DecodingError:
-            raise TornAnswer(f"{what} answered what cannot be decompressed", status=response.status_code, in_doubt=writes) from None
-        return b"".join(chunks)
+            raise TornAnswer(f"{what} answered what cannot be decompressed", status=head.status, in_doubt=writes) from None
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            raise _transport_error(exc, what, writes) from None
 
     async def aclose(self) -> None:
         """Closes the pool, for every client bound to it."""
         await self._pool.aclose()
+
+
+class _Upload:
+    """Content in chunks: whether its sending has begun, and its maker's own error, which the transport calls a broken connection."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks = chunks
+        self.begun = False
+        self.error: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as exc:  # of any kind: it is the caller's own, and is raised to the caller
+            self.error = exc
+            raise
+
+
+def _too_large(head: Answer, limit: int) -> FatalApiError:
+    return FatalApiError(
+        f"{head.method} {head.path} answered more than {limit} bytes; nothing of it was used",
+        status=head.status,
+        in_doubt=head.method not in SAFE_METHODS and 200 <= head.status < 300,
+    )
 
 
 def _same_host(url: httpx.URL, home: httpx.URL) -> bool:

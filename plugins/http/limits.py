@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -10,11 +11,12 @@ from plugins.api import FatalApiError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one client. Seconds and bytes; `total` covers a whole call with its repeats."""
+    """Bounds of one client. Seconds and bytes; `total` covers a whole call with its repeats, `transfer` a file sent or read."""
 
     connect: float = 5.0
     read: float = 15.0
     total: float = 15.0
+    transfer: float = 120.0
     max_answer_bytes: int = 8 << 20
     max_connections: int = 64
 
@@ -24,3 +26,13 @@ def segment(value: str) -> str:
     if value in ("", ".", ".."):
         raise FatalApiError("a ticket id is empty or no id")
     return quote(value, safe="")
+
+
+async def bounded(chunks: AsyncIterable[bytes], max_bytes: int, what: str = "the file") -> AsyncIterator[bytes]:
+    """The chunks as they come; FatalApiError as soon as they are more than `max_bytes` together."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise FatalApiError(f"{what} is larger than {max_bytes} bytes, the most this tool takes")
+        yield chunk

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
 from plugins.api import (
@@ -32,39 +29,8 @@ from plugins.http.errors import Answer, error_for, retry_after
 from plugins.http.rate_limit import RateLimitState
 from plugins.http.retry import RetrySchedule
 from plugins.metering import ApiCalls, _current
-from plugins.sandbox.http import HttpServer, Request, Response, json_response
-
-Answers = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
-
-
-class Tool:
-    """A server whose answers a test chooses; remembers what it was asked."""
-
-    def __init__(self, *answers: Response) -> None:
-        self.answers = list(answers)
-        self.asked: list[Request] = []
-        self.hold: asyncio.Event | None = None
-
-    async def __call__(self, request: Request) -> Response:
-        self.asked.append(request)
-        if self.hold is not None:
-            await self.hold.wait()
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-
-@asynccontextmanager
-async def serving(tool: Tool, **options: object) -> AsyncIterator[ApiClient]:
-    server = HttpServer(tool)
-    port = await server.start()
-    retries = options.pop("retries", RetrySchedule(first_delay=0.001))
-    client = ApiClient(f"http://127.0.0.1:{port}", retries=retries, **options)  # type: ignore[arg-type]  # a test's own options
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        if tool.hold is not None:
-            tool.hold.set()
-        await server.stop()
+from plugins.sandbox.http import HttpServer, Response, json_response
+from tests.plugins.http.answering import Tool, serving
 
 
 @pytest.mark.parametrize(
@@ -395,44 +361,6 @@ def test_delays_double_stay_bounded_and_end() -> None:
     assert schedule.delay(1, error, spread=0.0) == 0.5
     assert schedule.delay(1, RateLimited("x", retry_after=2.5), 0.0) == 2.5
     assert schedule.delay(1, RateLimited("x", retry_after=3.5), 0.0) is None
-
-
-async def drive(auth: httpx.Auth, *answers: httpx.Response) -> list[httpx.Request]:
-    flow = auth.async_auth_flow(httpx.Request("GET", "https://desk.example/api"))
-    sent = [await anext(flow)]
-    copies = [httpx.Request(r.method, r.url, headers=r.headers, content=r.content) for r in sent]
-    for answer in answers:
-        try:
-            request = await flow.asend(answer)
-        except StopAsyncIteration:
-            break
-        copies.append(httpx.Request(request.method, request.url, headers=request.headers, content=request.content))
-    return copies
-
-
-async def test_a_refused_token_is_renewed_once() -> None:
-    """A token may be revoked before its time; a second refusal is the caller's to see."""
-    auth = ClientCredentials("https://desk.example/token", "id", "s", scope="tickets", monotonic=lambda: 0.0)
-    token = [httpx.Response(200, json={"access_token": name, "expires_in": 100}) for name in ("one", "two")]
-    sent = await drive(auth, token[0], httpx.Response(401), token[1], httpx.Response(401))
-    assert [r.headers.get("authorization") for r in sent] == [None, "Bearer one", None, "Bearer two"]
-    assert b"scope=tickets" in sent[0].content
-    assert [r.headers.get("authorization") for r in await drive(auth, httpx.Response(200))] == ["Bearer two"]
-
-
-async def test_a_token_endpoint_that_refuses_is_credentials_refused() -> None:
-    """Zoho refuses under status 200: the token's absence is the sign."""
-    for answer in (httpx.Response(200, json={"error": "invalid_code"}), httpx.Response(401, json={}), httpx.Response(200, text="<html>")):
-        with pytest.raises(CredentialsRefused):
-            await drive(ClientCredentials("https://desk.example/token", "id", "s"), answer)
-
-
-async def test_basic_credentials_are_utf_8_and_asked_for_each_time() -> None:
-    """A rotated secret counts at once."""
-    values = iter(["old", "nëw"])
-    auth = BasicAuth("ann", lambda: next(values))
-    first, second = (await drive(auth))[0], (await drive(auth))[0]
-    assert first.headers["authorization"] != second.headers["authorization"]
 
 
 async def test_errors_hold_no_secret_and_no_body() -> None:

@@ -27,6 +27,8 @@ class Journal:
                 name, key, value = msgspec.json.decode(line)
                 whole += len(line)
                 self._kept.setdefault(name, {})[key] = value
+                if value is None:
+                    del self._kept[name][key]
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.ftruncate(self._file, whole)
@@ -60,6 +62,11 @@ class Table:
     def get(self, key: str) -> Any:
         """The document, or None."""
         return self._rows.get(key)
+
+    def drop(self, key: str) -> None:
+        """Forgets a document; one that is not there is no fault."""
+        if self._rows.pop(key, None) is not None:
+            self._journal.append(self._name, key, None)
 
     def values(self) -> list[Any]:
         return list(self._rows.values())

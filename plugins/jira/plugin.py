@@ -60,7 +60,7 @@ ISSUE_TYPES: Final[Mapping[str, str]] = {
 MAX_SUMMARY: Final = 255
 MAX_LABEL: Final = 255
 MAX_ATTACHMENT: Final = 32 << 20
-CONCURRENT_UPDATES: Final = 4
+CONCURRENT_UPDATES: Final = 8
 
 
 class JiraPlugin(TicketingToolPlugin):

@@ -245,6 +245,8 @@ def _adf_blocks(nodes: Any, depth: int) -> tuple[Block, ...]:
             continue
         kind, inner = node.get("type"), node.get("content")
         attrs = _object(node.get("attrs"))
+        if not isinstance(kind, str):  # from outside: anything may stand there
+            kind = ""
         if kind in _ADF_INLINE:
             loose.extend(_adf_inlines([node]))
             continue

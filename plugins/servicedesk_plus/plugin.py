@@ -57,7 +57,7 @@ READ_FIELDS: Final = (
 FALLBACK_PRIORITY: Final = "High"
 MAX_SUBJECT: Final = 250
 MAX_ATTACHMENT: Final = 32 << 20
-CONCURRENT_UPDATES: Final = 4
+CONCURRENT_UPDATES: Final = 8
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,362 @@
+"""What a SysAid record or delivery says, in canonical words. Pure.
+
+A record is `{"id", "info": [{"key", "value", "valueCaption"}]}`: `value` is a code, number or text as it pleases the version,
+`valueCaption` its text in the account's language. Deliveries come in three shapes: the newer API's events, whose keys the vendor
+shows in part only; a record as the API answers it; and flat bodies an admin wrote with `${…}` placeholders. All are folded into
+one table by names without case or underscores, and read from there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
+from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_micros, to_tags, to_text
+from plugins.repair import lenient_object
+from plugins.richtext import from_html, to_plain
+
+Json = dict[str, Any]
+
+PRIORITIES = WordMap(
+    {
+        **dict.fromkeys(("1", "2", "highest", "very high", "urgent", "critical"), Priority.URGENT),
+        **dict.fromkeys(("3", "high"), Priority.HIGH),
+        **dict.fromkeys(("4", "normal", "medium"), Priority.MEDIUM),
+        **dict.fromkeys(("5", "low", "lowest", "very low"), Priority.LOW),
+    },
+    Priority.UNKNOWN,
+)
+STATUSES = WordMap(
+    {
+        **dict.fromkeys(("1", "new", "unassigned"), TicketStatus.NEW),
+        **dict.fromkeys(("2", "open", "in progress", "reopened", "re-opened", "assigned", "change opened"), TicketStatus.OPEN),
+        **dict.fromkeys(("pending", "waiting for user", "waiting for vendor", "on hold", "postponed", "waiting"), TicketStatus.PENDING),
+        **dict.fromkeys(("resolved", "solved", "completed"), TicketStatus.RESOLVED),
+        **dict.fromkeys(
+            ("3", "closed", "verified closed", "merge closed", "merged", "duplicate", "deleted", "rejected"), TicketStatus.CLOSED
+        ),
+    },
+    TicketStatus.UNKNOWN,
+)
+"""Captions, and the codes of a fresh account; a tenant that renumbered them is read by its captions, which count first."""
+TYPES = WordMap(
+    {
+        **dict.fromkeys(("1", "incident"), TicketType.INCIDENT),
+        **dict.fromkeys(("8", "10", "request", "service request"), TicketType.REQUEST),
+        **dict.fromkeys(("6", "problem"), TicketType.PROBLEM),
+        **dict.fromkeys(("4", "change"), TicketType.CHANGE),
+    },
+    TicketType.UNKNOWN,
+)
+CHANGES: Mapping[str, TicketChange] = {
+    **dict.fromkeys(("created", "create", "new", "opened", "added"), TicketChange.CREATED),
+    **dict.fromkeys(("updated", "update", "changed", "escalated", "escalation", "assigned", "reopened"), TicketChange.UPDATED),
+    **dict.fromkeys(("noteadded", "note", "commented", "comment", "commentadded", "message", "messageadded"), TicketChange.COMMENTED),
+    **dict.fromkeys(("resolved", "closed", "solved", "completed"), TicketChange.RESOLVED),
+    **dict.fromkeys(("deleted", "delete", "removed"), TicketChange.DELETED),
+}
+"""By an event's name without its `sr` and its punctuation."""
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "ticket_id": ("srid", "servicerecordid", "ticketid", "requestid", "id"),
+    "event": ("event", "eventtype", "eventname", "trigger", "action"),
+    "subject": ("title", "subject", "summary"),
+    "description": ("description", "desc"),
+    "priority": ("priority",),
+    "status": ("status",),
+    "type": ("srtype", "servicerecordtype", "type"),
+    "requester": ("requestuseremail", "requesteremail", "requestuser", "requester"),
+    "assignee": ("responsibilityemail", "assigneeemail", "responsibility", "assignee", "assignedto"),
+    "actor": ("updateuser", "updatedby", "modifyuser", "actor", "submituser"),
+    "created_at": ("inserttime", "requesttime", "createdat", "createtime"),
+    "updated_at": ("updatetime", "modifytime", "updatedat"),
+    "sla_due_at": ("duedate", "dueat"),
+    "closed_at": ("closetime", "closedat"),
+    "device": ("computerid", "mainasset", "assetid"),
+    "comment": ("comment", "notetext", "followuptext"),
+    "comment_public": ("commentpublic", "public"),
+    "changed": ("changed", "changedfields", "changes"),
+    "version": ("srversion", "version"),
+    "account": ("accountid", "account"),
+    "tags": ("tags",),
+    "url": ("url", "link", "srurl"),
+    "external_id": ("externalid",),
+}
+CANONICAL: Mapping[str, str] = {
+    "title": "subject",
+    "description": "description",
+    "priority": "priority",
+    "status": "status",
+    "srtype": "type",
+    "requestuser": "requester",
+    "responsibility": "assignee",
+    "notes": "comment",
+}
+"""What a changed field is called here."""
+RECORDS = ("data", "sr", "servicerecord", "service_record", "serviceRecord", "record", "ticket", "payload")
+_PLACEHOLDER = re.compile(r"\s*\$\{[^{}]*\}\s*")
+_MARKUP = re.compile(r"\s*<(p|div|br|span|html|body|ul|ol|table|font|b|strong)\b", re.IGNORECASE)
+_CUSTOM = re.compile(r"(sr_)?cust_\w+")
+E = TypeVar("E", Priority, TicketStatus, TicketType)
+
+
+def fold(record: Mapping[str, Any]) -> tuple[Json, dict[str, str]]:
+    """A record's fields as {key: value} and {key: caption}; the order of `info` means nothing."""
+    values: Json = {}
+    captions: dict[str, str] = {}
+    info = record.get("info")
+    if isinstance(info, dict):
+        return dict(info), captions
+    for item in info if isinstance(info, list) else ():
+        if isinstance(item, dict) and isinstance(key := item.get("key"), str):
+            values[key] = item.get("value")
+            if (caption := to_text(item.get("valueCaption", item.get("value_caption")))) and caption != to_text(item.get("value")):
+                captions[key] = caption
+    return values, captions
+
+
+def notes_of(values: Mapping[str, Any]) -> list[Json]:
+    """The notes in a record's folded fields, as the tool orders them; one note may stand there by itself."""
+    found = values.get("notes")
+    found = found if isinstance(found, list) else [found]
+    return [note for note in found if isinstance(note, dict) and "text" in note]
+
+
+class SysAidPayload:
+    """Reads deliveries and records by one tool's settings: `webhook.fields`, `words`, `default_priority`, `base_url`, field names."""
+
+    def __init__(self, tenant: str, settings: Mapping[str, Any]) -> None:
+        self._tenant = tenant
+        own = (settings.get("webhook") or {}).get("fields") or {}
+        self._own = FieldMap(own) if own else None
+        self._priorities = PRIORITIES.with_words(tenant_words(settings, "priority", Priority))
+        self.statuses = STATUSES.with_words(tenant_words(settings, "status", TicketStatus))
+        self._types = TYPES.with_words(tenant_words(settings, "type", TicketType))
+        try:
+            self._no_priority = Priority(settings.get("default_priority", Priority.UNKNOWN))
+        except ValueError:
+            raise PluginConfigError(f"default_priority must be one of: {', '.join(Priority)}") from None
+        self._external_id_key = str(settings.get("external_id_field") or "cust_text1")
+        self._html = settings.get("text_format") == "html"
+        base_url = str(settings.get("base_url") or "").rstrip("/").removesuffix("/api/v1")
+        self._url = f"{base_url}/SREdit.jsp?id=" if base_url else None
+
+    # deliveries --------------------------------------------------------------------------------------------------------
+    def ticket_key(self, delivery: Delivery) -> str | None:
+        try:
+            document = decoded(delivery)
+        except NotADelivery:
+            return None
+        return self._ticket_id(document, _Table(document))
+
+    def version(self, delivery: Delivery) -> str | None:
+        """`account/record/version/event` of a delivery that carries a record's version: the same when it is sent again."""
+        try:
+            document = decoded(delivery)
+        except NotADelivery:
+            return None
+        table = _Table(document)
+        ticket_id, version = self._ticket_id(document, table), to_id(table.value("version"))
+        if ticket_id is None or version is None:
+            return None
+        return f"{to_text(table.value('account'))}/{ticket_id}/{version}/{to_text(table.value('event'))}"[:200]
+
+    def metadata(self, delivery: Delivery) -> TicketMetadata:
+        """The delivery in canonical words; raises NotADelivery when it is no JSON object or names no service record."""
+        document = decoded(delivery)
+        table = _Table(document)
+        own = {name: value for name, value in (self._own.read(document) if self._own else {}).items() if value is not None}
+        ticket_id = self._ticket_id(document, table)
+        if ticket_id is None:
+            raise NotADelivery("the body names no service record; put sr_id into the call's JSON, or set webhook.fields.ticket_id")
+        event = to_text(own.get("change", table.value("event")))
+        metadata = self._read(ticket_id, table, own, self._change(event))
+        extra = metadata.extra
+        assert isinstance(extra, dict)  # made below, by _read
+        extra["event"] = event
+        if (version := to_id(table.value("version"))) is not None:
+            extra["sr_version"] = version
+        elif event.startswith("sr."):
+            extra["partial"] = True  # one field at a time while somebody edits; the one with the version follows
+        return metadata
+
+    def record(self, record: Mapping[str, Any]) -> TicketMetadata:
+        """A service record as the API answers it; raises NotADelivery without an id."""
+        table = _Table(dict(record))
+        ticket_id = to_id(record.get("id"))
+        if ticket_id is None:
+            raise NotADelivery("the service record has no id")
+        return self._read(ticket_id, table, {}, TicketChange.UNKNOWN)
+
+    # words -------------------------------------------------------------------------------------------------------------
+    def _ticket_id(self, document: Json, table: _Table) -> str | None:
+        own = self._own.get(document, "ticket_id") if self._own else None
+        ticket_id = to_id(own if own is not None else table.value("ticket_id"))
+        return ticket_id.removeprefix("#") or None if ticket_id else None
+
+    def _change(self, event: str) -> TicketChange:
+        word = re.sub(r"[^a-z]", "", event.lower())
+        for name in (word, word.removeprefix("servicerecord"), word.removeprefix("sr")):
+            if name in CHANGES:
+                return CHANGES[name]
+        return TicketChange.UNKNOWN
+
+    def _read(self, ticket_id: str, table: _Table, own: Json, change: TicketChange) -> TicketMetadata:
+        extra: Json = {}
+        unknown: dict[str, str] = {}
+
+        def word(name: str, words: WordMap[E]) -> E:
+            given = (own[name],) if name in own else (table.caption(name), table.value(name))
+            for spelling in given:
+                if spelling not in (None, "") and (found := words(to_text(spelling))) is not words.unknown:
+                    return found
+            if named := next((to_text(s) for s in given if s not in (None, "")), ""):
+                unknown[name] = named[:80]
+            return words.unknown
+
+        def text(name: str) -> str:
+            return to_text(own[name] if name in own else table.value(name))
+
+        status, type_ = word("status", self.statuses), word("type", self._types)
+        no_priority = own.get("priority", table.value("priority")) in (None, "")
+        priority = self._no_priority if no_priority else word("priority", self._priorities)
+        changed = _changed(table.value("changed"))
+        note = _note(own.get("comment", table.raw("comment", "note", "notes")))
+        if changed:
+            extra["changed"] = changed
+        if note is not None and change is not TicketChange.CREATED and (not changed or "comment" in changed):
+            extra["comment"], said_public = self._plain(to_text(note.get("text"))), note.get("public", table.value("comment_public"))
+            extra["comment_public"] = said_public is True or to_text(said_public).lower() in ("true", "yes", "1")
+            if change is TicketChange.UPDATED and not (changed and set(changed) - {"comment"}):
+                change = TicketChange.COMMENTED
+        if change is TicketChange.UPDATED and "status" in changed and status in (TicketStatus.RESOLVED, TicketStatus.CLOSED):
+            change = TicketChange.RESOLVED
+        if unknown:
+            extra["unknown"] = unknown
+        if (caption := table.caption("requester")) is not None:
+            extra["requester_name"] = caption
+        for name in ("company", "department", "location", "agreement"):
+            if (caption := table.captions.get(name) or to_text(table.names.get(name))) not in ("", "0"):
+                extra[name] = caption
+        extra["external_id"] = to_text(table.names.get(_plainest(self._external_id_key)) or table.value("external_id")) or None
+        actor = note.get("userName") if note and "comment" in extra and table.value("actor") is None else table.value("actor")
+        device = to_id(own.get("device", table.value("device")))
+        return TicketMetadata(
+            tenant_id=self._tenant,
+            ticket_id=ticket_id,
+            type=type_,
+            priority=priority,
+            status=status,
+            change=change,
+            subject=text("subject").strip(),
+            description=self._plain(text("description")),
+            requester=to_id(own.get("requester", table.value("requester"))),
+            assignee=to_id(own.get("assignee", table.value("assignee"))),
+            actor=to_id(own.get("actor", actor)),
+            tags=to_tags(own.get("tags", table.value("tags"))),
+            custom_fields=table.custom,
+            device={"asset_id": device, "name": table.caption("device") or device} if device else None,
+            sla_due_at=to_micros(own.get("sla_due_at", table.value("sla_due_at"))),
+            created_at=to_micros(own.get("created_at", table.value("created_at"))),
+            updated_at=to_micros(own.get("updated_at", table.value("updated_at"))),
+            url=text("url") or (self._url + ticket_id if self._url else None),
+            extra=extra,
+        )
+
+    def _plain(self, text: str) -> str:
+        """Plain text of what an account keeps as plain text or as HTML."""
+        return to_plain(from_html(text)) if text and (self._html or _MARKUP.match(text)) else text
+
+
+class _Table:
+    """A document's fields by name without case and underscores: the envelope's, over them the record's own, over them its `info`."""
+
+    __slots__ = ("captions", "custom", "names")
+
+    def __init__(self, document: Json) -> None:
+        self.names: Json = {}
+        self.captions: dict[str, str] = {}
+        self.custom: Json = {}
+        self._add(document)
+        for name in RECORDS:
+            inner = document.get(name)
+            if isinstance(inner, list) and len(inner) == 1:  # some versions answer one record in a list
+                inner = inner[0]
+            if isinstance(inner, dict):
+                self._add(inner)
+
+    def _add(self, part: Json) -> None:
+        for key, value in part.items():
+            if key != "info":
+                self._put(key, value)
+        values, captions = fold(part)
+        for key, value in values.items():
+            if key.lower() != "id":  # a field of that name would hide the record's own
+                self._put(key, value)
+        for key, caption in captions.items():
+            self.captions[_plainest(key)] = caption
+
+    def _put(self, key: str, value: Any) -> None:
+        if isinstance(value, str) and _PLACEHOLDER.fullmatch(value):
+            return  # a placeholder nothing was put in for
+        name = _plainest(key)
+        if isinstance(value, dict) and (caption := to_text(value.get("valueCaption") or value.get("caption") or value.get("name"))):
+            self.captions[name] = caption
+            value = value.get("value", value.get("id"))
+        self.names[name] = value
+        if _CUSTOM.fullmatch(key):
+            self.custom[key] = value
+
+    def value(self, name: str) -> Any:
+        """The first spelling of a canonical field that has a value."""
+        for spelling in NAMES[name]:
+            value = self.names.get(spelling)
+            if value is not None and value != "":
+                return value
+        return None
+
+    def caption(self, name: str) -> str | None:
+        for spelling in NAMES[name]:
+            if caption := self.captions.get(spelling):
+                return caption
+        return None
+
+    def raw(self, *names: str) -> Any:
+        return next((value for name in names if (value := self.names.get(name)) not in (None, "", [])), None)
+
+
+def _plainest(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def _note(found: Any) -> Json | None:
+    """One note: an object, the newest of a list, or its bare text."""
+    if isinstance(found, list):
+        notes = [note for note in found if isinstance(note, dict) and "text" in note]
+        return max(notes, key=lambda note: to_micros(note.get("createDate")) or 0) if notes else None
+    if isinstance(found, dict):
+        return found if "text" in found else None
+    return {"text": found} if isinstance(found, str) and found else None
+
+
+def _changed(found: Any) -> tuple[str, ...]:
+    """Canonical names of changed fields, from a list of keys, of objects with a key, or an object by key."""
+    items = list(found) if isinstance(found, (list, dict)) else to_text(found).replace(";", ",").split(",")
+    names = []
+    for item in items:
+        key = item.get("key") or item.get("field") or item.get("fieldName") if isinstance(item, dict) else item
+        key = to_text(key).strip()
+        name = "custom_fields" if _CUSTOM.fullmatch(key) else CANONICAL.get(_plainest(key), key)
+        if name and name not in names:
+            names.append(name)
+    return tuple(names[:50])
+
+
+def decoded(delivery: Delivery) -> Json:
+    """The body as an object: JSON, or a form, where a workflow's web service call sends one."""
+    if "form-urlencoded" in delivery.content_type:
+        return dict(parse_qsl(delivery.body.decode("utf-8", "replace")))
+    return lenient_object(delivery.body)

@@ -1,0 +1,575 @@
+"""SysAid: service records of every type in and out, people from the directory, assets through their life."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from plugins.api import (
+    ApiError,
+    Attachment,
+    BatchResult,
+    ConfigurationItem,
+    Conflict,
+    Delivery,
+    DeliveryIdentity,
+    DeviceContext,
+    FatalApiError,
+    Health,
+    NewNote,
+    NewTicket,
+    NotADelivery,
+    NotFound,
+    Person,
+    PluginConfigError,
+    PluginContext,
+    Priority,
+    SlaTarget,
+    TicketChanges,
+    TicketingToolPlugin,
+    TicketMetadata,
+    TicketRef,
+    TicketStatus,
+    TicketType,
+    TornAnswer,
+    ValidationRefused,
+    Verified,
+)
+from plugins.mapping import tenant_words, to_id, to_micros, to_text
+from plugins.marker import same_marker
+from plugins.richtext import from_markdown, to_html, to_plain, with_marker
+from plugins.sysaid.payload import SysAidPayload, fold, notes_of
+from plugins.sysaid.webhook_validator import validator_of
+
+if TYPE_CHECKING:
+    from plugins.sysaid.api_client import SysAidClient
+    from plugins.sysaid.assets import AssetState
+    from plugins.sysaid.directory import Directory
+
+Json = dict[str, Any]
+
+READ_FIELDS: Final = (
+    "title", "description", "status", "priority", "sr_type", "request_user", "responsibility", "submit_user", "insert_time",
+    "update_time", "close_time", "due_date", "computer_id", "company", "department", "location", "agreement", "sr_version",
+)  # fmt: skip
+KINDS: Final[Mapping[TicketType, str]] = {
+    TicketType.INCIDENT: "incident",
+    TicketType.REQUEST: "request",
+    TicketType.PROBLEM: "problem",
+    TicketType.CHANGE: "change",
+}
+TYPE_CODES: Final[Mapping[TicketType, str]] = {
+    TicketType.INCIDENT: "1",
+    TicketType.REQUEST: "10",
+    TicketType.PROBLEM: "6",
+    TicketType.CHANGE: "4",
+}
+PRIORITY_CODES: Final[Mapping[Priority, str]] = {Priority.URGENT: "1", Priority.HIGH: "3", Priority.MEDIUM: "4", Priority.LOW: "5"}
+MAX_ATTACHMENT: Final = 50 << 20
+AT_ONCE: Final = 8
+VERSION_TRIES: Final = 3
+MOST_ASSETS: Final = 500
+
+
+class SysAidPlugin(TicketingToolPlugin):
+    """One tenant's SysAid. Two custom text fields hold our ids: `external_id_field` and `event_field`."""
+
+    tool_type: ClassVar[str] = "sysaid"
+    version: ClassVar[str] = "1.0.0"
+    search_lag: ClassVar[float] = 120.0
+    capabilities: ClassVar[frozenset[str]] = frozenset({"assets", "changes", "problems", "directory", "sla"})
+
+    def __init__(self, context: PluginContext) -> None:
+        super().__init__(context)
+        settings = context.settings
+        self._webhook: Mapping[str, Any] = settings.get("webhook") or {}
+        self._validator = validator_of(self._webhook)
+        self._payload = SysAidPayload(context.tenant, settings)
+        self._external_id_key = str(settings.get("external_id_field") or "cust_text1")
+        self._event_key = str(settings.get("event_field") or "cust_text2")
+        self._custom_names: dict[str, str] = {str(name): str(key) for name, key in (settings.get("custom_fields") or {}).items()}
+        self._codes: dict[str, Mapping[str, Any]] = settings.get("codes") or {}
+        self._notes_append: bool | None = None
+        self._note_turns: dict[str, asyncio.Lock] = {}
+        self._known_fields: dict[str, str] = {}
+        self._status_codes: dict[TicketStatus, str] = {}
+
+    # pure ------------------------------------------------------------------------------------------------------------
+    def validate_webhook(self, delivery: Delivery) -> Verified:
+        secret = self._webhook.get("secret")
+        return self._validator.validate(delivery, self.context.secrets(str(secret)) if secret else ())
+
+    def identify(self, delivery: Delivery) -> DeliveryIdentity | None:
+        """A record's version names what happened to it; only a signature over the body (scheme hmac) covers it."""
+        version = self._payload.version(delivery)
+        return DeliveryIdentity(version, signed=self._webhook.get("scheme") == "hmac") if version else None
+
+    def ticket_key(self, delivery: Delivery) -> str | None:
+        return self._payload.ticket_key(delivery)
+
+    def extract_metadata(self, delivery: Delivery) -> TicketMetadata:
+        return self._payload.metadata(delivery)
+
+    # reads -----------------------------------------------------------------------------------------------------------
+    @cached_property
+    def _api(self) -> SysAidClient:
+        from plugins.sysaid.api_client import SysAidClient  # the doors verify and read only: they never load the HTTP client
+
+        return SysAidClient.of(self.context)
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        """What a record is read with: only fields asked for are in the answer."""
+        custom = (self._external_id_key, self._event_key, *self._custom_names.values(), *self._known_fields)
+        return tuple(dict.fromkeys((*READ_FIELDS, *(key for key in custom if key.startswith(("cust_", "sr_cust_"))))))
+
+    async def get_ticket(self, ticket_id: str) -> TicketMetadata:
+        """The record; with `directory.enrich` its requester's address and department too, in extra."""
+        ticket = self._metadata(await self._api.record(ticket_id, self._fields))
+        if (self.context.settings.get("directory") or {}).get("enrich") is True and (person := await self.requester_of(ticket)):
+            told = {"requester_email": person.email, "requester_department": person.attributes.get("department")}
+            return replace(ticket, extra={**ticket.extra, **{name: value for name, value in told.items() if value}})
+        return ticket
+
+    async def get_ticket_batch(self, ticket_ids: Sequence[str]) -> AsyncIterator[BatchResult]:
+        """By hundreds; whatever the answer leaves out is NotFound."""
+        from plugins.sysaid.api_client import MAX_IDS
+
+        asked = [ticket_id for ticket_id in dict.fromkeys(ticket_ids) if ticket_id.isascii() and ticket_id.isdigit()]
+        for ticket_id in dict.fromkeys(ticket_ids):
+            if ticket_id not in asked:
+                yield BatchResult(ticket_id, error=NotFound(f"service record ids are numbers; this is none: {ticket_id[:40]!r}"))
+        for start in range(0, len(asked), MAX_IDS):
+            chunk = asked[start : start + MAX_IDS]
+            try:
+                found = {to_id(row.get("id")): row async for row in self._api.records(self._fields, ids=",".join(chunk))}
+            except ApiError as exc:
+                for ticket_id in chunk:
+                    yield BatchResult(ticket_id, error=exc)
+                continue
+            for ticket_id in chunk:
+                if ticket_id in found:
+                    yield BatchResult(ticket_id, ticket=self._metadata(found[ticket_id]))
+                else:
+                    yield BatchResult(
+                        ticket_id, error=NotFound(f"service record {ticket_id} is gone, or hidden from our account", status=404)
+                    )
+
+    async def find_by_external_id(self, external_id: str) -> TicketRef | None:
+        """The oldest with our id in its field, by a filter on the field; where an account does not filter by it, by free text.
+
+        Each row is compared: a filter the account does not know is answered with every record.
+        """
+        fields = (self._external_id_key, "update_time")
+        async for row in self._api.records(fields, **{self._external_id_key: external_id}):
+            if self._value(row, self._external_id_key) == external_id:
+                return self._ref(row)
+            break  # the filter was not applied: the rest of the list would be the whole desk
+        found = [row async for row in self._api.searched(external_id, fields) if self._value(row, self._external_id_key) == external_id]
+        return self._ref(min(found, key=lambda row: int(to_id(row.get("id")) or 0))) if found else None
+
+    async def has_update(self, ticket_id: str, event_id: str) -> bool:
+        return bool(self._value(await self._api.record(ticket_id, (self._event_key,)), self._event_key) == event_id)
+
+    async def has_note(self, ticket_id: str, marker: str) -> bool:
+        return any(same_marker(to_text(note.get("text")), marker) for note in await self._notes(ticket_id))
+
+    async def list_notes(self, ticket_id: str) -> list[Json]:
+        """The record's notes as {text, author, created_at}; times in epoch microseconds."""
+        return [
+            {"text": to_text(n.get("text")), "author": to_text(n.get("userName")), "created_at": to_micros(n.get("createDate"))}
+            for n in await self._notes(ticket_id)
+        ]
+
+    async def health_check(self) -> Health:
+        """A read with the session there is; logs in only when there is none, since logins are few."""
+        try:
+            await self._api.probe()
+        except (ApiError, PluginConfigError) as exc:
+            return Health(False, str(exc))
+        return Health(True, actor=getattr(self._api.entrance, "user", None) or to_id(self.context.settings.get("actor")))
+
+    # writes ----------------------------------------------------------------------------------------------------------
+    async def create_ticket(self, ticket: NewTicket) -> TicketRef:
+        """Makes a record of the ticket's type (an incident without one); new and open are left to the account's own template."""
+        info: Json = {
+            "title": ticket.subject,
+            "description": self._text(ticket.description or ticket.subject),
+            self._external_id_key: ticket.external_id,
+            self._event_key: ticket.event_id,
+        }
+        if code := self._priority_code(ticket.priority):
+            info["priority"] = code
+        if ticket.status not in (TicketStatus.UNKNOWN, TicketStatus.NEW, TicketStatus.OPEN):
+            info["status"] = await self._status_code(ticket.status)
+        if requester := self.context.settings.get("requester"):
+            info["request_user"] = str(requester)
+        kind = KINDS.get(ticket.type, "incident")
+        info.update(await self._custom(ticket.custom_fields, kind))
+        template = self.context.settings.get("template")
+        record = await self._api.create(kind, info, self._fields, str(template) if template else None)
+        self._see_kept(record, self._external_id_key, ticket.external_id)
+        return self._ref(record)
+
+    async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef:
+        """Sets the fields with our event's id in one act, then reads the record again: a field the account does not have is dropped
+        by the tool without a word."""
+        info: Json = {self._event_key: changes.event_id}
+        if changes.subject is not None:
+            info["title"] = changes.subject
+        if code := self._priority_code(changes.priority):
+            info["priority"] = code
+        if changes.type and (type_code := self._code("type", changes.type, TYPE_CODES)):
+            info["sr_type"] = type_code
+        if changes.status not in (None, TicketStatus.UNKNOWN):
+            info["status"] = await self._status_code(changes.status)
+        info.update(await self._custom(changes.custom_fields, None))
+        await self._write(ticket_id, info)
+        record = await self._api.record(ticket_id, (*self._fields, *info))
+        self._see_kept(record, self._event_key, changes.event_id)
+        return self._ref(record)
+
+    async def batch_update_tickets(self, changes: Mapping[str, TicketChanges]) -> Sequence[BatchResult]:
+        """SysAid has no bulk update: several at a time, each judged by itself."""
+        from plugins.http.gather import each_bounded
+
+        async def apply(ticket_id: str) -> TicketRef:
+            return await self.update_ticket(ticket_id, changes[ticket_id])
+
+        return [
+            BatchResult(ticket_id, error=outcome) if isinstance(outcome, ApiError) else BatchResult(ticket_id, ticket=outcome)
+            async for ticket_id, outcome in each_bounded(changes, apply, AT_ONCE)
+        ]
+
+    async def add_note(self, ticket_id: str, note: NewNote) -> str:
+        """Adds an internal note. A public one is mailed to the requester from the record first, then kept as a note.
+
+        A note's id is its time: SysAid's notes have no other.
+        """
+        document = from_markdown(note.text)
+        text = self._said(document if same_marker(note.text, note.marker) else with_marker(document, note.marker))
+        author = to_text(self.context.settings.get("actor")) or to_text((self.context.settings.get("auth") or {}).get("user_name"))
+        if note.public:
+            await self._mail(ticket_id, text)
+        written: Json = {"userName": author or "ai-agents", "createDate": time.time_ns() // 1_000_000, "text": text}
+        async with self._note_turns.setdefault(ticket_id, asyncio.Lock()):
+            try:
+                await self._add_to_notes(ticket_id, written)
+            finally:
+                if len(self._note_turns) > 1000:
+                    self._note_turns = {name: turn for name, turn in self._note_turns.items() if turn.locked()}
+        return str(written["createDate"])
+
+    async def add_activity(self, ticket_id: str, text: str, minutes: int = 0) -> None:
+        """Logs work that ends now on a record, in the name of `activity_user` (a numeric user id)."""
+        user = to_id(self.context.settings.get("activity_user"))
+        if user is None:
+            raise PluginConfigError("activity_user is not set; give the numeric id of the user who logs work")
+        now = time.time_ns() // 1_000_000
+        await self._api.activity(ticket_id, user, now - 60_000 * max(0, int(minutes)), now, text)
+
+    # files -----------------------------------------------------------------------------------------------------------
+    async def add_attachment(self, ticket_id: str, filename: str, content_type: str, content: AsyncIterator[bytes]) -> str:
+        """Streams the file up, 50 MB at most; its id is found again on the record where the answer does not tell it."""
+        from plugins.http.multipart import Multipart
+
+        before = {file.attachment_id for file in await self.list_attachments(ticket_id)}  # and a live session: a stream goes out once
+        form = Multipart({}, "file", filename, content_type, content, MAX_ATTACHMENT)
+        answer = await self._api.attach(ticket_id, form.stream(), form.headers)
+        told = answer if isinstance(answer, dict) else {}
+        if file_id := to_id(told.get("fileId")) or to_id(told.get("id")):
+            return file_id
+        new = [file.attachment_id for file in await self.list_attachments(ticket_id) if file.attachment_id not in before]
+        if not new:
+            raise TornAnswer("SysAid took a file and does not list it", in_doubt=True)
+        return new[-1]
+
+    async def list_attachments(self, ticket_id: str) -> Sequence[Attachment]:
+        values, _ = fold(await self._api.record(ticket_id, ("attachments",)))
+        found = values.get("attachments")
+        return [file for row in (found if isinstance(found, list) else ()) if (file := _attachment(row)) is not None]
+
+    def download_attachment(self, ticket_id: str, attachment_id: str) -> AsyncIterator[bytes]:
+        return self._api.download(ticket_id, attachment_id, MAX_ATTACHMENT)
+
+    # capability sla --------------------------------------------------------------------------------------------------
+    async def sla_targets(self, ticket_id: str) -> Sequence[SlaTarget]:
+        """The one clock SysAid shows: the due date its service level agreement set."""
+        values, captions = fold(await self._api.record(ticket_id, ("due_date", "close_time", "agreement")))
+        due_at, closed_at = to_micros(values.get("due_date")), to_micros(values.get("close_time"))
+        if due_at is None:
+            return ()
+        end = closed_at if closed_at is not None else time.time_ns() // 1000
+        return (SlaTarget(name=captions.get("agreement") or "due date", due_at=due_at, completed_at=closed_at, breached=end > due_at),)
+
+    # capability directory --------------------------------------------------------------------------------------------
+    @cached_property
+    def _directory(self) -> Directory | None:
+        settings = self.context.settings.get("directory")
+        if not settings or not settings.get("url"):
+            return None
+        from plugins.sysaid.directory import Directory
+
+        return Directory(settings, lambda reference: _newest(self.context, reference))
+
+    async def find_people(self, text: str) -> Sequence[Person]:
+        """From the directory where one is set, else from SysAid's own users; at most 50."""
+        if self._directory is not None:
+            return await self._directory.find(text)
+        if len(text.strip()) < 2:
+            return []
+        return [person for row in await self._api.users(text.strip(), 50) if (person := _user(row)) is not None][:50]
+
+    async def requester_of(self, ticket: TicketMetadata) -> Person | None:
+        """Who asked, by the ticket's requester (an address, or a user's id in SysAid), as the directory knows them."""
+        requester = ticket.requester
+        if not requester:
+            return None
+        if "@" not in requester and requester.isdigit():
+            try:
+                user = _user(await self._api.user(requester))
+            except NotFound:
+                return None
+            if user is None or self._directory is None:
+                return user
+            requester = user.email or user.attributes.get("account") or user.name
+            return await self._directory.one(requester) or user
+        return await self._directory.one(requester) if self._directory is not None else None
+
+    # capability assets -----------------------------------------------------------------------------------------------
+    @property
+    def _state_key(self) -> str:
+        return str((self.context.settings.get("assets") or {}).get("state_field") or "status")
+
+    async def device_context(self, ticket: TicketMetadata) -> DeviceContext | None:
+        """The record's main asset with its relations, and its requester's address and department where a directory is set."""
+        from plugins.sysaid.assets import item_of
+
+        asset_id = to_id((ticket.device or {}).get("asset_id"))
+        if asset_id is None:
+            return None
+        try:
+            asset = await self._api.asset(asset_id)
+        except NotFound:
+            return None
+        ci_id = to_id(fold(asset)[0].get("ci_id"))
+        relations: list[Json] = []
+        if ci_id is not None:
+            try:
+                relations = await self._api.ci_relations(ci_id)
+            except FatalApiError:  # relations are an extra that versions and permissions leave out; the asset is what was asked for
+                relations = []
+        item = item_of(asset, self._state_key, relations)
+        if self._directory is not None and (person := await self.requester_of(ticket)):
+            told = {"requester_email": person.email or "", "requester_department": person.attributes.get("department", "")}
+            item = replace(item, attributes={**item.attributes, **{name: value for name, value in told.items() if value}})
+        return DeviceContext(items=(item,))
+
+    async def list_assets(self, text: str = "") -> Sequence[ConfigurationItem]:
+        """Assets whose fields hold the text, or all of them; at most 500."""
+        from plugins.sysaid.assets import item_of
+
+        found: list[ConfigurationItem] = []
+        async for row in self._api.assets(text.strip()):
+            found.append(item_of(row, self._state_key))
+            if len(found) >= MOST_ASSETS:
+                break
+        return found
+
+    async def move_asset(self, asset_id: str, state: str) -> ConfigurationItem:
+        """Moves an asset to another state of its life; raises ValidationRefused for a move that is not legal, or that SysAid drops."""
+        from plugins.sysaid.assets import AssetState, checked_move, item_of
+
+        try:
+            wanted = AssetState(state)
+        except ValueError:
+            raise ValidationRefused(f"{state[:40]!r} is not one of: {', '.join(AssetState)}") from None
+        item = item_of(await self._api.asset(asset_id), self._state_key)
+        current = self._asset_state(item.status)
+        checked_move(current, wanted)
+        if current is wanted:
+            return item
+        try:
+            await self._api.update_asset(asset_id, {self._state_key: await self._asset_code(wanted)})
+        except FatalApiError as exc:
+            if exc.status in (404, 405):  # the asset was just read: it is the call that is not there
+                raise FatalApiError("this SysAid's API writes no assets; use api: developers", status=exc.status) from None
+            raise
+        moved = item_of(await self._api.asset(asset_id), self._state_key)
+        if self._asset_state(moved.status) is not wanted:
+            raise ValidationRefused(f"SysAid left asset {asset_id} as it was; check assets.state_field and our account's permission")
+        return moved
+
+    def _asset_state(self, word: str) -> AssetState:
+        from plugins.sysaid.assets import STATES, AssetState
+
+        return STATES.with_words(tenant_words(self.context.settings, "asset_state", AssetState))(word)
+
+    async def _asset_code(self, wanted: AssetState) -> str:
+        """The code of the first caption in the account's list that means this state; the caption itself where there is no list."""
+        words = await self._api.words(str((self.context.settings.get("assets") or {}).get("state_list") or "asset_status"))
+        for code, caption in words.items():
+            if self._asset_state(caption) is wanted:
+                return code
+        raise ValidationRefused(f"no state of this account means {wanted}; map one in words.asset_state")
+
+    # how ---------------------------------------------------------------------------------------------------------------
+    async def _write(self, ticket_id: str, info: Json) -> None:
+        """An update; where records have versions, with the one just read, and again when somebody was quicker."""
+        if not self._api.versioned:
+            await self._api.update(ticket_id, info)
+            return
+        for turn in range(VERSION_TRIES):
+            version = self._value(await self._api.record(ticket_id, ("sr_version",)), "sr_version")
+            try:
+                await self._api.update(ticket_id, info, version or None)
+                return
+            except Conflict:
+                if turn == VERSION_TRIES - 1:
+                    raise
+
+    async def _add_to_notes(self, ticket_id: str, written: Json) -> None:
+        """Adds one note. Some versions append what is written, others put it in place of all; the first note of a connection finds
+        out which, and gives the others back where they were lost."""
+        if self._notes_append is True:
+            await self._write(ticket_id, {"notes": written})
+            return
+        before = await self._notes(ticket_id)
+        if self._notes_append is False:
+            await self._write(ticket_id, {"notes": [*before, written]})
+            return
+        await self._write(ticket_id, {"notes": written})
+        if not before:
+            return  # one note tells nothing
+        after = await self._notes(ticket_id)
+        self._notes_append = len(after) > len(before)
+        if not self._notes_append:
+            await self._write(ticket_id, {"notes": [*before, written]})
+
+    async def _notes(self, ticket_id: str) -> list[Json]:
+        return notes_of(fold(await self._api.record(ticket_id, ("notes",)))[0])
+
+    async def _mail(self, ticket_id: str, text: str) -> None:
+        values, _ = fold(await self._api.record(ticket_id, ("request_user", "title")))
+        to_user, sender = to_id(values.get("request_user")), to_id(self.context.settings.get("activity_user"))
+        if to_user is None:
+            raise ValidationRefused(f"service record {ticket_id} has no request_user to tell")
+        await self._api.message(ticket_id, sender or "", to_user, f"#{ticket_id}: {to_text(values.get('title'))}", text)
+
+    async def _status_code(self, status: TicketStatus) -> str:
+        """The account's own code: set in `codes.status`, or the first caption of its list that means this status."""
+        if own := self._code("status", status, {}):
+            return own
+        if not self._status_codes:
+            for code, caption in (await self._api.words("status")).items():
+                if (means := self._payload.statuses(caption)) is not TicketStatus.UNKNOWN:
+                    self._status_codes.setdefault(means, code)
+        if status in self._status_codes:
+            return self._status_codes[status]
+        near = {TicketStatus.RESOLVED: TicketStatus.CLOSED, TicketStatus.NEW: TicketStatus.OPEN, TicketStatus.PENDING: TicketStatus.OPEN}
+        if (other := near.get(status)) and other in self._status_codes:
+            return self._status_codes[other]
+        raise ValidationRefused(f"no status of this account means {status}; map one in codes.status")
+
+    def _priority_code(self, priority: Priority | None) -> str | None:
+        return self._code("priority", priority, PRIORITY_CODES) if priority else None
+
+    def _code(self, name: str, value: Any, stock: Mapping[Any, str]) -> str | None:
+        own = (self._codes.get(name) or {}).get(str(value))
+        return str(own) if own is not None else stock.get(value)
+
+    async def _custom(self, fields: Mapping[str, Any], kind: str | None) -> Json:
+        """Custom fields under their keys: a key, a name of the setting `custom_fields`, or the caption of the account's own field.
+
+        What the account does not have is refused here; SysAid would drop it without a word.
+        """
+        if not fields:
+            return {}
+        found: Json = {}
+        for name, value in fields.items():
+            key = self._custom_names.get(name)
+            if key is None:
+                if not self._known_fields:
+                    self._known_fields = await self._api.fields(kind or "incident")
+                keys = {caption.casefold(): key for key, caption in self._known_fields.items()}
+                key = name if name in self._known_fields else keys.get(name.casefold())
+            if key is None:
+                raise ValidationRefused(
+                    f"this SysAid has no field {name[:80]}; a key (cust_text3), its caption, or a name of custom_fields"
+                )
+            found[key] = value
+        return found
+
+    def _text(self, markdown: str) -> str:
+        return self._said(from_markdown(markdown))
+
+    def _said(self, document: Any) -> str:
+        return to_html(document) if self.context.settings.get("text_format") == "html" else to_plain(document)
+
+    def _see_kept(self, record: Mapping[str, Any], key: str, wanted: str) -> None:
+        values, _ = fold(record)
+        if key in values and to_text(values[key]) != wanted:
+            raise FatalApiError(f"SysAid did not keep {key}; it must be a text field of our own that our account may write", in_doubt=True)
+
+    def _value(self, record: Mapping[str, Any], key: str) -> str:
+        return to_text(fold(record)[0].get(key))
+
+    def _metadata(self, record: Mapping[str, Any]) -> TicketMetadata:
+        try:
+            return self._payload.record(record)
+        except NotADelivery as exc:
+            raise TornAnswer(f"SysAid: {exc}") from None
+
+    def _ref(self, record: Mapping[str, Any]) -> TicketRef:
+        ticket_id = to_id(record.get("id"))
+        if ticket_id is None:
+            raise TornAnswer("SysAid answered a record without its id", in_doubt=True)
+        ticket = self._metadata(record)
+        return TicketRef(ticket_id=ticket_id, url=ticket.url, updated_at=ticket.updated_at)
+
+
+def _user(row: Mapping[str, Any]) -> Person | None:
+    """A user of SysAid itself; the name is DOMAIN\\account."""
+    person_id = to_id(row.get("id"))
+    if person_id is None:
+        return None
+    values, captions = fold(row)
+    account = to_text(row.get("name"))
+    more = {
+        "account": account,
+        "department": captions.get("department") or to_text(values.get("department")),
+        "phone": to_text(values.get("phone")),
+    }
+    return Person(
+        person_id=person_id,
+        name=to_text(values.get("display_name")) or account,
+        email=to_text(values.get("email_address")) or None,
+        attributes={name: value for name, value in more.items() if value},
+    )
+
+
+def _attachment(row: Any) -> Attachment | None:
+    """A file on a record; its keys are not in the manual, so the spellings in use are all read."""
+    if not isinstance(row, dict):
+        return None
+    file_id = to_id(row.get("fileId")) or to_id(row.get("id"))
+    if file_id is None:
+        return None
+    size = next((row[name] for name in ("fileSize", "size") if name in row), None)
+    return Attachment(
+        attachment_id=file_id,
+        filename=to_text(row.get("fileName") or row.get("name")) or file_id,
+        content_type=to_text(row.get("contentType")) or "application/octet-stream",
+        size=int(size) if isinstance(size, (int, float)) or (isinstance(size, str) and size.isdigit()) else None,
+    )
+
+
+def _newest(context: PluginContext, reference: str) -> str:
+    live = context.secrets(reference)
+    if not live:
+        raise PluginConfigError("directory.bind_password names a secret that is not set; set it with: ai-agents secret set")
+    return live[0].decode("utf-8", "replace")

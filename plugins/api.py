@@ -2,7 +2,7 @@
 
 Errors are grouped by what the caller should do:
 
-    WebhookRejected          the delivery is refused, no event: SignatureMissing, SignatureMismatch, DeliveryTooOld
+    WebhookRejected          the delivery is refused, no event: SignatureMissing, SignatureMismatch, DeliveryTooOld, AddressRefused
     NotADelivery             signed, but its body cannot be read: a dead letter
     PluginConfigError        stop and fix the tenant's settings
     ApiError                 a call to the tool failed
@@ -43,6 +43,7 @@ from schemas.ticket import (
 
 if TYPE_CHECKING:
     from plugins.http.client import ApiClient
+    from plugins.webhook import AllowedAddresses
 
 API_VERSION = "2"
 
@@ -64,6 +65,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     query: str = ""
     method: str = "POST"
     received_at: int = 0
+    peer: str = ""
+    """The address the connection came from, "" where there is none: not the tool's own behind a reverse proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,12 @@ class DeliveryTooOld(WebhookRejected):
     reason = "too_old"
 
 
+class AddressRefused(WebhookRejected):
+    """The delivery came from an address that the tenant's `webhook.addresses` does not name."""
+
+    reason = "address_refused"
+
+
 class NotADelivery(PluginError):
     """The body is not what the tool sends: not JSON, or without the ticket's id. The event becomes a dead letter."""
 
@@ -280,7 +289,7 @@ class PluginContext:
 class TicketingToolPlugin(ABC):
     """A tool, bound to one tenant's connection of it. One instance serves many calls at once.
 
-    `validate_webhook`, `identify`, `ticket_key` and `extract_metadata` are pure: no I/O, no clock but `delivery.received_at`.
+    `validate_webhook`, `handshake`, `identify`, `ticket_key` and `extract_metadata` are pure: no I/O, no clock but `delivery.received_at`.
     Every other method calls the tool and raises ApiError's kinds only.
     """
 
@@ -293,6 +302,8 @@ class TicketingToolPlugin(ABC):
     """Request headers, lower case, kept in the event for extract_metadata; never credentials."""
     capabilities: ClassVar[frozenset[str]] = frozenset()
     """What this tool can do beyond tickets; plugins/capabilities.py says what each name promises."""
+    allowed_from: AllowedAddresses | None = None
+    """Where deliveries may come from, by the tenant's `webhook.addresses`: set by the host and checked by the door, for every tool."""
 
     def __init__(self, context: PluginContext) -> None:
         self.context = context
@@ -313,6 +324,14 @@ class TicketingToolPlugin(ABC):
     @abstractmethod
     def extract_metadata(self, delivery: Delivery) -> TicketMetadata:
         """The delivery in canonical words. Unknown words become UNKNOWN; raises NotADelivery when there is no ticket in it."""
+
+    def handshake(self, delivery: Delivery) -> bytes | None:
+        """The answer to a request by which the tool tries the webhook's address, as plain text; None for what is none.
+
+        Asked for a GET, which nobody has verified: it must not tell a secret; and for a verified POST, which then is no event.
+        Overridden only where a tool does so: a GET of the others is refused unasked.
+        """
+        return None
 
     def is_own_actor(self, metadata: TicketMetadata) -> bool:
         """Whether the delivery's actor is our own API account: the tool's `actor` setting, compared with metadata.actor."""
@@ -387,6 +406,7 @@ __all__ = [
     "API_VERSION",
     "CAPABILITIES",
     "PRIORITY_ALIASES",
+    "AddressRefused",
     "ApiError",
     "Attachment",
     "BatchResult",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from plugins.api import PluginConfigError, PluginContext, TicketingToolPlugin
 from plugins.http.limits import Limits
 from plugins.registry import PluginRegistry
+from plugins.webhook import allowed_addresses
 
 if TYPE_CHECKING:
     from plugins.http.client import ApiClient
@@ -65,6 +66,7 @@ class Generation:
         context = PluginContext(tenant=binding.tenant, tool=binding.tool, settings=binding.settings, secrets=secrets, http=self._http)
         try:
             self.plugin = kind(context)
+            self.plugin.allowed_from = allowed_addresses(binding.settings.get("webhook"))
         except PluginConfigError:
             raise
         except Exception as exc:  # a slip over odd settings is the same to the caller: this tool cannot work

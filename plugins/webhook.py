@@ -10,15 +10,21 @@ import hmac
 from base64 import b64decode, b64encode
 from binascii import Error as BadBase64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import parse_qsl
 
-from plugins.api import Delivery, DeliveryTooOld, PluginConfigError, SignatureMismatch, SignatureMissing, Verified
+from plugins.api import AddressRefused, Delivery, DeliveryTooOld, PluginConfigError, SignatureMismatch, SignatureMissing, Verified
 from plugins.mapping import to_micros
 
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
 Encoding = Literal["hex", "base64"]
+
+SECRET_WORDS = ("secret", "token", "key", "sig", "pass", "auth", "hmac", "jwt")
+"""A query parameter whose name holds one of these is a secret: its value is cut out of what is kept of a delivery."""
 MAX_QUERY = 8192
 
 
@@ -110,13 +116,20 @@ class SharedSecretHeader:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedSecretQuery:
     """Accepts a delivery whose address ends in the secret, `?key=…`: for tools that can neither sign nor send a header. Proxies log
-    addresses, so a header is better wherever there is one."""
+    addresses, so a header is better wherever there is one. The secret may hold a plain `+`; the parameter must be named like a secret
+    (SECRET_WORDS)."""
 
     parameter: str = "key"
     scheme: str = "query-secret"
 
+    def __post_init__(self) -> None:
+        if not any(word in self.parameter.lower() for word in SECRET_WORDS):
+            words = ", ".join(SECRET_WORDS)
+            raise PluginConfigError(f"the parameter that carries a webhook's secret must be named like one ({words}): events leave it out")
+
     def validate(self, delivery: Delivery, secrets: Sequence[bytes]) -> Verified:
-        presented = next((value for name, value in parse_qsl(delivery.query[:MAX_QUERY]) if name == self.parameter), "")
+        query = delivery.query[:MAX_QUERY].replace("+", "%2B")
+        presented = next((value for name, value in parse_qsl(query) if name == self.parameter), "")
         if not presented:
             raise SignatureMissing(f"the address has no {self.parameter}=…; put the secret behind it in the tool's webhook")
         return _same_as_one(self.scheme, f"parameter {self.parameter}", _bytes(presented), secrets)
@@ -143,6 +156,65 @@ class BasicAuth:
         if not user_is_ours:
             raise SignatureMismatch("header authorization names another user")
         return verified
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedAddresses:
+    """Accepts a delivery from these networks only: `AllowedAddresses(["198.51.100.0/24", "2001:db8::1"])`.
+
+    The door holds every tool's deliveries against `webhook.addresses` with it, beside the tool's own scheme; as the only scheme
+    it proves where a delivery comes from and not who sent it. From an address in `proxies`, the nearest one named in
+    X-Forwarded-For that is no proxy counts. Without a known address a delivery is refused.
+    """
+
+    networks: Sequence[str]
+    proxies: Sequence[str] = ()
+    scheme: str = "addresses"
+    _networks: tuple[IPv4Network | IPv6Network, ...] = field(init=False, repr=False)
+    _proxies: tuple[IPv4Network | IPv6Network, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_networks", _networks(self.networks, "webhook.addresses"))
+        object.__setattr__(self, "_proxies", _networks(self.proxies, "webhook.proxies"))
+
+    def validate(self, delivery: Delivery, secrets: Sequence[bytes] = ()) -> Verified:
+        address = _address(delivery.peer)
+        if self._proxies:
+            named = delivery.headers.get("x-forwarded-for", "").split(",")
+            while named and any(address in network for network in self._proxies if address is not None):
+                address = _address(named.pop().strip())
+        if address is None or not any(address in network for network in self._networks):
+            raise AddressRefused("deliveries of this tool are not taken from this address (setting webhook.addresses)")
+        return Verified(self.scheme)
+
+
+def allowed_addresses(webhook: Any) -> AllowedAddresses | None:
+    """What a tool's `webhook` settings say of addresses, None when nothing; raises PluginConfigError for what is none."""
+    if not isinstance(webhook, dict) or ("addresses" not in webhook and "proxies" not in webhook):
+        return None
+    addresses, proxies = webhook.get("addresses"), webhook.get("proxies", [])
+    if not isinstance(addresses, list) or not addresses or not isinstance(proxies, list):
+        raise PluginConfigError("webhook.addresses and webhook.proxies must be lists of networks, as 198.51.100.0/24")
+    return AllowedAddresses(tuple(addresses), tuple(proxies))
+
+
+def _networks(texts: Sequence[str], setting: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    from ipaddress import ip_network
+
+    try:
+        return tuple(ip_network(str(text)) for text in texts)
+    except ValueError as exc:
+        raise PluginConfigError(f"{setting}: {exc}; write a network as 198.51.100.0/24, or one address") from None
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    from ipaddress import IPv6Address, ip_address
+
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def _header(delivery: Delivery, name: str) -> str:

@@ -2,8 +2,9 @@
 
 | answer | when |
 |---|---|
+| 200 text | the tool tries the webhook's address and its plugin knows how to answer (`handshake`): no event |
 | 202 {"event_id"} | durable: acknowledged by the broker, or fsynced in the spool |
-| 401 | not authentic: nothing was parsed, nothing is kept but the count |
+| 401 | not authentic, or not from the tenant's `webhook.addresses`: nothing was parsed, nothing is kept but the count |
 | 404 | no such tenant or tool, or another path |
 | 405 | not a POST |
 | 413 | the body is over the bound, by its Content-Length or while it is read; or the broker will never take it |
@@ -24,7 +25,7 @@ from urllib.parse import unquote
 from plugins.api import Delivery, TicketingToolPlugin, WebhookRejected
 from streams.ingestion.coalescer import Coalescer, Durable, Refused, Unavailable
 from streams.ingestion.counts import Counts
-from streams.ingestion.verify import CannotVerify, received
+from streams.ingestion.verify import CannotVerify, answers_handshakes, handshake, received
 from streams.topics import MAX_BODY_BYTES
 
 log = logging.getLogger("ai_agents.ingestion")
@@ -44,6 +45,7 @@ _REASONS = {
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
 }
+_HANDSHAKE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\n"
 _ACCEPTED_HEAD = b"HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: 51\r\n"
 
 
@@ -104,8 +106,8 @@ class Door:
         parts = path.split(b"/")
         if len(parts) != 4 or parts[1] != b"webhooks":
             raise Refusal(404, "unknown", "deliveries go to /webhooks/{tenant}/{tool}")
-        if method != b"POST":
-            raise Refusal(405, "method", "deliveries are sent by POST", _NOBODY, b"allow: POST\r\n")
+        if method not in (b"POST", b"GET"):
+            raise _not_by_post()
         tenant, tool = parts[2].decode("latin-1"), parts[3].decode("latin-1")
         if b"%" in path:
             tenant, tool = unquote(tenant), unquote(tool)
@@ -114,6 +116,8 @@ class Door:
             plugin = self._tools.plugin(tenant, tool, at)
         except Exception as exc:  # noqa: BLE001 - a plugin that cannot be built is its tenant's trouble, never the door's end
             raise _misconfigured((tenant, tool), exc) from None
+        if method == b"GET" and (plugin is None or not answers_handshakes(plugin)):
+            raise _not_by_post()
         if plugin is None:
             names = (tenant, "") if self._tools.is_tenant(tenant, at) else _NOBODY
             if self._tools.source != "live":
@@ -132,7 +136,16 @@ class Door:
         names = (plugin.context.tenant, plugin.context.tool)
         return Refusal(503, "overloaded", "too many bodies are being read; send it again", names, _RETRY_AFTER)
 
-    def deliver(self, plugin: TicketingToolPlugin, headers: list[tuple[bytes, bytes]], body: bytes, query: bytes, answer: Answer) -> None:
+    def deliver(
+        self,
+        plugin: TicketingToolPlugin,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        query: bytes,
+        answer: Answer,
+        method: str = "POST",
+        peer: str = "",
+    ) -> None:
         """Takes a whole request; the answer is called once, now or when the event is durable."""
         started = perf_counter_ns()
         names = (plugin.context.tenant, plugin.context.tool)
@@ -144,10 +157,18 @@ class Door:
             headers=texts,
             content_type=texts.get("content-type", ""),
             query=query.decode("latin-1"),
+            method=method,
             received_at=time_ns() // 1000,
+            peer=peer,
         )
         try:
+            if method != "POST":
+                self._shake_hands(plugin, delivery, answer)
+                return
             event_id, record = received(plugin, delivery)
+            if answers_handshakes(plugin) and (challenge := handshake(plugin, delivery)) is not None:
+                answer(_HANDSHAKE_HEAD % len(challenge), challenge)
+                return
         except WebhookRejected as exc:
             answer(*self.refuse(Refusal(401, exc.reason, str(exc), names, b"www-authenticate: Webhook-Signature\r\n")))
             return
@@ -173,6 +194,18 @@ class Door:
             self._coalescer.take(record, settled)
         except Unavailable as exc:
             settled(exc)
+
+    def _shake_hands(self, plugin: TicketingToolPlugin, delivery: Delivery, answer: Answer) -> None:
+        """A GET of a tool that tries the webhook's address; raises WebhookRejected."""
+        found = handshake(plugin, delivery)
+        if found is None:
+            answer(*self.refuse(_not_by_post()))
+        else:
+            answer(_HANDSHAKE_HEAD % len(found), found)
+
+
+def _not_by_post() -> Refusal:
+    return Refusal(405, "method", "deliveries are sent by POST", _NOBODY, b"allow: POST\r\n")
 
 
 def _misconfigured(names: Names, exc: Exception) -> Refusal:

@@ -93,6 +93,8 @@ class DoorProtocol(asyncio.Protocol):
         self.pieces: list[bytes] = []
         self.length = 0
         self.expects_continue = False
+        self.method = "POST"
+        self.peer = ""
         self.plugin: TicketingToolPlugin | None = None
         self.exchange: Exchange | None = None
 
@@ -100,6 +102,9 @@ class DoorProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         self.connections.add(self)
+        address = transport.get_extra_info("peername")
+        if isinstance(address, tuple):  # a Unix socket's is a text
+            self.peer = str(address[0])
         if len(self.connections) > MAX_CONNECTIONS:
             self.end_with(early(503, "connections"))
 
@@ -181,6 +186,7 @@ class DoorProtocol(asyncio.Protocol):
         path, _, self.query = self.url.partition(b"?")
         try:
             self.plugin = self.door.admit(method, path, self.length)
+            self.method = "POST" if method == b"POST" else "GET"
         except Refusal as refusal:
             self.refuse(refusal)
         else:
@@ -211,7 +217,7 @@ class DoorProtocol(asyncio.Protocol):
             self.rest()
         else:
             body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-            self.door.deliver(plugin, self.headers, body, self.query, exchange.answer)
+            self.door.deliver(plugin, self.headers, body, self.query, exchange.answer, self.method, self.peer)
 
     # answers ---------------------------------------------------------------------------------------------------------
     def refuse(self, refusal: Refusal) -> None:

@@ -11,6 +11,7 @@ from time import perf_counter_ns
 from urllib.parse import parse_qsl, urlencode
 
 from plugins.api import Delivery, DeliveryIdentity, TicketingToolPlugin, Verified, WebhookRejected
+from plugins.webhook import SECRET_WORDS
 from schemas.events import DedupScope, WebhookReceived
 from schemas.hotpath import encode_received
 from schemas.ids import body_dedup_key, delivery_dedup_key, delivery_key, new_event_id, ticket_key
@@ -20,7 +21,7 @@ from streams.topics import RECEIVED
 log = logging.getLogger("ai_agents.ingestion")
 
 MAX_ID_CHARS = 256
-SECRET_WORDS = ("secret", "token", "key", "sig", "pass", "auth", "hmac", "jwt")
+MAX_HANDSHAKE_BYTES = 4096
 TRACE_HEADER = "traceparent"
 
 _DELIVERY, _BODY = DedupScope.DELIVERY.value, DedupScope.BODY.value
@@ -66,11 +67,32 @@ def received(plugin: TicketingToolPlugin, delivery: Delivery) -> tuple[str, Reco
 
 def _verified(plugin: TicketingToolPlugin, delivery: Delivery) -> Verified:
     try:
+        if plugin.allowed_from is not None:
+            plugin.allowed_from.validate(delivery)
         return plugin.validate_webhook(delivery)
     except WebhookRejected:
         raise
     except Exception as exc:
         raise CannotVerify(f"{type(exc).__name__}: {exc}") from exc
+
+
+def answers_handshakes(plugin: TicketingToolPlugin) -> bool:
+    """Whether this tool tries the webhook's address at all."""
+    return type(plugin).handshake is not TicketingToolPlugin.handshake
+
+
+def handshake(plugin: TicketingToolPlugin, delivery: Delivery) -> bytes | None:
+    """The plugin's answer to a handshake, bounded; None for what is none. Raises WebhookRejected for a GET from elsewhere."""
+    if delivery.method != "POST" and plugin.allowed_from is not None:
+        plugin.allowed_from.validate(delivery)
+    try:
+        answer = plugin.handshake(delivery)
+    except WebhookRejected:
+        raise
+    except Exception:
+        log.exception("tenant %s tool %s: the plugin raised over a handshake; it is none", delivery.tenant, delivery.tool)
+        return None
+    return answer if answer is not None and len(answer) <= MAX_HANDSHAKE_BYTES else None
 
 
 def _ids(plugin: TicketingToolPlugin, delivery: Delivery) -> tuple[str | None, DeliveryIdentity | None]:

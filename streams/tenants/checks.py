@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from plugins.api import PluginConfigError
 from plugins.manifest import PluginManifest
+from plugins.webhook import allowed_addresses
 from streams.routing.conditions import ConditionError, compile_condition
 from streams.secrets.store import REFERENCE
 from streams.tenants.yaml_source import Path
@@ -19,8 +21,8 @@ NOT_SECRET = frozenset(
 )
 """Keys of `auth` that may be written out; the value of any other is a secret and must be a reference."""
 WEBHOOK_SECRETS = frozenset({"secret", "password", "token", "client_secret"})
-COMMON = frozenset({"type", "search_lag", "timeout", "max_connections"})
-"""Settings the host itself takes, whatever the tool type."""
+COMMON = frozenset({"type", "search_lag", "timeout", "max_connections", "webhook.addresses", "webhook.proxies"})
+"""Settings the host itself takes, whatever the tool type, by dotted path."""
 LATER = ("when", "continue", "window", "percent")
 
 
@@ -70,6 +72,10 @@ def _tool_problems(at: Path, tool: Mapping[str, Any], plugins: Mapping[str, Plug
             yield where, 'must be a reference, "${secret:NAME}"; set the value with: ai-agents secret set TENANT/NAME'
         elif not must and "${" in value and not (expected and reference):
             yield where, "a secret reference has no place here: this value is shown and logged"
+    try:
+        allowed_addresses(tool.get("webhook"))
+    except PluginConfigError as exc:
+        yield (*at, "webhook"), str(exc)
     for section in ("auth", "webhook"):
         for key, value in tool[section].items() if isinstance(tool.get(section), dict) else ():
             if not isinstance(value, str) and (section == "auth" or key in WEBHOOK_SECRETS):
@@ -84,7 +90,7 @@ def _setting_problems(at: Path, tool: Mapping[str, Any], manifest: PluginManifes
         for key, value in settings.items():
             here = (*path, key)
             name = ".".join(here)
-            if name in known or (path == () and key in COMMON):
+            if name in known or name in COMMON:
                 continue
             inside = any(setting.startswith(name + ".") for setting in known)
             if inside and isinstance(value, dict):

@@ -11,8 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.api import Delivery, DeliveryTooOld, PluginConfigError, SignatureMismatch, SignatureMissing, WebhookRejected
-from plugins.webhook import BasicAuth, HmacHeader, SharedSecretHeader, SharedSecretQuery, TimestampedHmac, WebhookValidator, key_id_of
+from plugins.api import AddressRefused, Delivery, DeliveryTooOld, PluginConfigError, SignatureMismatch, SignatureMissing, WebhookRejected
+from plugins.webhook import (
+    AllowedAddresses,
+    BasicAuth,
+    HmacHeader,
+    SharedSecretHeader,
+    SharedSecretQuery,
+    TimestampedHmac,
+    WebhookValidator,
+    allowed_addresses,
+    key_id_of,
+)
 
 NOW = 1_772_444_405_000_000
 HUB = HmacHeader(header="X-Hub-Signature", prefix="sha256=")
@@ -180,6 +190,65 @@ def test_a_secret_in_the_address_is_compared_like_any_other(query: str, refusal:
     else:
         with pytest.raises(refusal):
             SharedSecretQuery(parameter="key").validate(delivery, [b"s3cret", b"old one"])
+
+
+def test_a_secret_in_the_address_may_hold_a_plus_and_its_parameter_must_look_like_one() -> None:
+    """Secrets in base64 are pasted as they are; a parameter the door does not know as a secret would be kept in events."""
+    delivery = Delivery(tenant="acme", tool="desk", body=b"{}", headers={}, query="token=a+b%2Fc%3D")
+    assert SharedSecretQuery(parameter="token").validate(delivery, [b"a+b/c="]).scheme == "query-secret"
+    with pytest.raises(PluginConfigError, match="named like one"):
+        SharedSecretQuery(parameter="id")
+
+
+def came_from(peer: str, forwarded: str | None = None) -> Delivery:
+    headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
+    return Delivery(tenant="acme", tool="desk", body=b"{}", headers=headers, peer=peer)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "passes"),
+    [
+        (came_from("198.51.100.7"), True),
+        (came_from("::ffff:198.51.100.7"), True),  # a dual-stack socket's word for it
+        (came_from("2001:db8::1"), True),
+        (came_from("fe80::1%eth0"), False),
+        (came_from("198.51.101.7"), False),
+        (came_from("2001:db8::2"), False),
+        (came_from(""), False),
+        (came_from("no address"), False),
+        (came_from("203.0.113.9", "198.51.100.7"), False),  # not our proxy: anyone can write that header
+        (came_from("10.0.0.1", "198.51.100.7"), True),
+        (came_from("10.0.0.1", "203.0.113.9, 198.51.100.7, 10.0.0.2"), True),
+        (came_from("10.0.0.1", "198.51.100.7, 203.0.113.9"), False),  # what stands before the first stranger is the stranger's word
+        (came_from("10.0.0.1", "198.51.100.7, garbage"), False),
+        (came_from("10.0.0.1"), False),
+    ],
+)
+def test_a_delivery_counts_as_coming_from_the_last_address_nobody_of_ours_named(delivery: Delivery, passes: bool) -> None:
+    """A list of addresses that a header can talk round protects nothing."""
+    allowed = AllowedAddresses(["198.51.100.0/24", "2001:db8::1"], ["10.0.0.0/8"])
+    if passes:
+        assert allowed.validate(delivery).scheme == "addresses"
+    else:
+        with pytest.raises(AddressRefused):
+            allowed.validate(delivery)
+
+
+@pytest.mark.parametrize(
+    "webhook",
+    [
+        {"addresses": []},
+        {"addresses": "198.51.100.0/24"},
+        {"addresses": ["198.51.100.7/24"]},
+        {"addresses": ["desk.example"]},
+        {"proxies": ["10.0.0.0/8"]},
+    ],
+)
+def test_addresses_that_are_none_are_a_settings_error(webhook: dict[str, object]) -> None:
+    """A list that allows nobody, or everybody, by a slip is found when it is applied."""
+    with pytest.raises(PluginConfigError, match=r"webhook\.addresses"):
+        allowed_addresses(webhook)
+    assert allowed_addresses({"secret": "x"}) is None
 
 
 @given(header=st.text(min_size=1), time=st.text(min_size=1), body=st.binary())

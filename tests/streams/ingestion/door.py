@@ -26,7 +26,7 @@ TOOL = "desk"
 
 
 class FixedTools:
-    """One tenant, `desk` a Zendesk, `odd` one whose settings cannot verify."""
+    """One tenant, `desk` a Zendesk, `odd` one whose settings cannot verify, `here` and `elsewhere` bound to addresses."""
 
     source = "live"
 
@@ -35,7 +35,12 @@ class FixedTools:
         self._manager = PluginManager(PluginRegistry.discover(), self._binding, lambda _: lambda reference: (reference.encode(),))
 
     def _binding(self, tenant: str, tool: str, at: int) -> ToolBinding | None:
-        webhooks = {TOOL: {"secret": SECRET}, "odd": {}}
+        webhooks: dict[str, dict[str, Any]] = {
+            TOOL: {"secret": SECRET},
+            "odd": {},
+            "here": {"secret": SECRET, "addresses": ["127.0.0.1"]},
+            "elsewhere": {"secret": SECRET, "addresses": ["198.51.100.0/24"]},
+        }
         if tenant != self.tenant or tool not in webhooks:
             return None
         return ToolBinding(tenant=tenant, tool=tool, tool_type="zendesk", settings={"webhook": webhooks[tool]}, version=1)

@@ -18,7 +18,7 @@ from schemas.events import DedupScope, IngestionCounts, WebhookReceived
 from schemas.ids import delivery_key
 from streams.ingestion.server import IngestionServer
 from streams.topics import COUNTS, MAX_BODY_BYTES, RECEIVED
-from tests.streams.ingestion.door import TOOL, a_body, running_door, signed, until_direct
+from tests.streams.ingestion.door import TOOL, FixedTools, a_body, running_door, signed, until_direct
 from tests.streams.ingestion.reading import read_raw
 
 pytestmark = pytest.mark.broker
@@ -110,6 +110,35 @@ async def test_only_post_delivers(door: IngestionServer, client: httpx.AsyncClie
     """A browser's GET is told what would do."""
     answer = await client.get(address(door, tenant))
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_addresses_restrict_any_tool_beside_its_signature(door: IngestionServer, client: httpx.AsyncClient, tenant: str) -> None:
+    """A signed delivery from elsewhere is refused, counted by its own reason; from a listed address the signature still decides."""
+    body = a_body(1)
+    answer = await client.post(address(door, tenant, "elsewhere"), content=body, headers=signed(body))
+    assert (answer.status_code, answer.json()["error"]) == (401, "address_refused")
+    assert (await client.post(address(door, tenant, "here"), content=body, headers=signed(body))).status_code == 202
+    assert (await client.post(address(door, tenant, "here"), content=body)).json()["error"] == "signature_missing"
+
+
+async def test_a_tool_that_tries_the_address_is_answered_and_no_event_made(
+    door: IngestionServer, client: httpx.AsyncClient, broker: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a GET, or by a challenge in a signed delivery; only where the tool's plugin knows how."""
+    kind = type(FixedTools(tenant).plugin(tenant, TOOL, 0))
+    monkeypatch.setattr(
+        kind, "handshake", lambda self, d: d.query.encode() if d.method == "GET" else d.headers.get("x-try", "").encode() or None
+    )
+    shaken = await client.get(address(door, tenant) + "?challenge=7")
+    assert (shaken.status_code, shaken.text, shaken.headers["content-type"]) == (200, "challenge=7", "text/plain; charset=utf-8")
+    body = a_body(1)
+    assert (await client.post(address(door, tenant), content=body, headers={"x-try": "9"})).status_code == 401
+    assert (await client.post(address(door, tenant), content=body, headers=signed(body) | {"x-try": "9"})).text == "9"
+    assert await received(broker, tenant) == []
+    assert (await client.post(address(door, tenant), content=body, headers=signed(body))).status_code == 202
+    assert (await client.get(address(door, tenant, "elsewhere"))).json()["error"] == "address_refused"
+    monkeypatch.setattr(kind, "handshake", lambda self, d: 1 / 0)
+    assert (await client.get(address(door, tenant))).status_code == 405
 
 
 @pytest.mark.parametrize("body", [b"not json at all", b"", b'{"id": ', b"\xff\xfe\x00", b"[]", b'{"detail": {"id": "\\ud800"}}'])

@@ -15,6 +15,7 @@ class Suspicious:
 
     tool_type = "simple"
     kept_headers = ()
+    allowed_from = None
 
     def __init__(self, authentic: bool) -> None:
         self.authentic = authentic

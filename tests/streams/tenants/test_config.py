@@ -168,6 +168,7 @@ def test_secrets_are_references_where_expected_and_nowhere_else(change: Callable
         (lambda d: d["tools"]["jira"].update(projct="X"), "tools.jira.projct: is not a setting of jira; see: ai-agents plugin info jira"),
         (lambda d: d["tools"]["jira"]["auth"].update(token="${secret:x}"), "tools.jira.auth.token: is not a setting of jira"),
         (lambda d: d["tools"]["jira"]["auth"].pop("email"), "tools.jira.auth.email: is missing: whose token it is"),
+        (lambda d: d["tools"]["jira"]["webhook"].update(addresses=["desk.example"]), "tools.jira.webhook: webhook.addresses: "),
         (lambda d: d["tools"]["jira"].update(webhook={"secret": "x"}), "tools.jira.webhook.secret: must be a reference"),
     ],
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from plugins.api import ApiError, CredentialsRefused, FatalApiError, NotFound, PluginConfigError, PluginContext, TornAnswer
+from plugins.api import ApiError, FatalApiError, NotFound, PluginConfigError, PluginContext, TornAnswer
 from plugins.http.errors import Answer, error_for
 from plugins.http.limits import segment
 
@@ -226,7 +226,7 @@ def sysaid_error(answer: Answer) -> ApiError | None:
     """SysAid's errors: text or {"message"}, a login page under 200, and 400 for an id it does not know."""
     if 200 <= answer.status < 300:
         if "text/html" in answer.headers.get("content-type", ""):  # files come as a stream, which nobody looks into
-            return error_for(answer, "the login page", CredentialsRefused)
+            return error_for(answer, "a page in place of data: the login page, or a gateway's", TornAnswer)
         return None
     body = answer.json()
     message = (

@@ -94,11 +94,40 @@ CANONICAL: Mapping[str, str] = {
     "requestuser": "requester",
     "responsibility": "assignee",
     "notes": "comment",
+    "messages": "comment",
 }
 """What a changed field is called here."""
 RECORDS = ("data", "sr", "servicerecord", "service_record", "serviceRecord", "record", "ticket", "payload")
+KNOWN = frozenset(name for names in NAMES.values() for name in names) | frozenset(
+    [
+        "urgency",
+        "impact",
+        "subtype",
+        "problemtype",
+        "problemsubtype",
+        "thirdlevelcategory",
+        "assignedgroup",
+        "company",
+        "department",
+        "location",
+        "solution",
+        "resolution",
+        "escalation",
+        "agreement",
+        "parentlink",
+        "source",
+        "notes",
+        "attachments",
+        "activities",
+        "messages",
+        "changecategory",
+        "version",
+        "alertid",
+    ]
+)
+"""A record's usual fields."""
 _PLACEHOLDER = re.compile(r"\s*\$\{[^{}]*\}\s*")
-_MARKUP = re.compile(r"\s*<(p|div|br|span|html|body|ul|ol|table|font|b|strong)\b", re.IGNORECASE)
+_MARKUP = re.compile(r"\s*<(p|div|html|body|table)\b[^>]*>.*</\1>\s*", re.IGNORECASE | re.DOTALL)
 _CUSTOM = re.compile(r"(sr_)?cust_\w+")
 E = TypeVar("E", Priority, TicketStatus, TicketType)
 
@@ -234,6 +263,8 @@ class SysAidPayload:
                 change = TicketChange.COMMENTED
         if change is TicketChange.UPDATED and "status" in changed and status in (TicketStatus.RESOLVED, TicketStatus.CLOSED):
             change = TicketChange.RESOLVED
+        if table.strange and not all(table.value(name) for name in ("type", "priority", "status")):
+            unknown["fields"] = ", ".join(table.strange)[:200]  # a field we look for may stand there under a name of its own
         if unknown:
             extra["unknown"] = unknown
         if (caption := table.caption("requester")) is not None:
@@ -268,18 +299,19 @@ class SysAidPayload:
 
     def _plain(self, text: str) -> str:
         """Plain text of what an account keeps as plain text or as HTML."""
-        return to_plain(from_html(text)) if text and (self._html or _MARKUP.match(text)) else text
+        return to_plain(from_html(text)) if text and (self._html or _MARKUP.fullmatch(text)) else text
 
 
 class _Table:
     """A document's fields by name without case and underscores: the envelope's, over them the record's own, over them its `info`."""
 
-    __slots__ = ("captions", "custom", "names")
+    __slots__ = ("captions", "custom", "names", "strange")
 
     def __init__(self, document: Json) -> None:
         self.names: Json = {}
         self.captions: dict[str, str] = {}
         self.custom: Json = {}
+        self.strange: list[str] = []
         self._add(document)
         for name in RECORDS:
             inner = document.get(name)
@@ -294,8 +326,11 @@ class _Table:
                 self._put(key, value)
         values, captions = fold(part)
         for key, value in values.items():
-            if key.lower() != "id":  # a field of that name would hide the record's own
-                self._put(key, value)
+            if key.lower() == "id":  # a field of that name would hide the record's own
+                continue
+            self._put(key, value)
+            if _plainest(key) not in KNOWN and not _CUSTOM.fullmatch(key) and len(self.strange) < 10:
+                self.strange.append(key[:40])
         for key, caption in captions.items():
             self.captions[_plainest(key)] = caption
 

@@ -202,8 +202,13 @@ class SysAidSandbox(DevelopersApi):
         record, body = self.records.get(request.params["id"]), request.json()
         if record is None:
             return self.no_such_record()
-        record["messages"].append(body.get("message") if isinstance(body, dict) else {})
+        told = body.get("message") if isinstance(body, dict) else None
+        said = told if isinstance(told, dict) else {}
+        record["messages"].append(said)
+        record["sr_version"] += 1
         self.records.put(record["id"], record)
+        note = {"userName": request.actor.id, "createDate": now() // 1000, "text": str(said.get("msgBody", "")), "public": True}
+        self._tell("sr.updated", record, request, ["messages"], note)
         return Response(200)
 
     @route("POST", "/api/v1/sr/{id}/attachment")

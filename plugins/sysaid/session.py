@@ -19,6 +19,8 @@ from plugins.http.errors import Answer
 
 LOGIN_WINDOW = 300.0
 LOGINS_IN_WINDOW = 2
+FRESH = 60.0
+"""Seconds after a login in which no cookie is dead."""
 TOKEN_SHARE = 0.9
 """A token is renewed after this share of its life."""
 
@@ -79,10 +81,14 @@ class Session(RenewedAuth):
         return granted
 
     def _refused(self, response: httpx.Response) -> bool:
-        """401, or the login page under 200, which some versions answer when the cookie is dead. A page of an attachment says that
-        it is one."""
-        page = response.status_code == 200 and "text/html" in response.headers.get("content-type", "")
-        return response.status_code == 401 or (page and "content-disposition" not in response.headers)
+        """401, or the login page under 200, which some versions answer when the cookie is dead.
+
+        A page right after a login is a gateway's, and logins are few; a file that is a page says that it is a file.
+        """
+        if response.status_code != 200 or "text/html" not in response.headers.get("content-type", ""):
+            return response.status_code == 401
+        fresh = bool(self._begun) and self._monotonic() - self._begun[-1] < FRESH
+        return not fresh and "content-disposition" not in response.headers
 
 
 class AccessToken(RenewedAuth):

@@ -1,0 +1,218 @@
+"""A delivery opened: its layers, what is looked for in them, what was said and what was changed. Pure.
+
+There is no vendor-defined body. Known without configuration: flat JSON, JSON in a wrapper (`freshservice_webhook`, and the older
+`freshdesk_webhook`, which Freshservice sends too), a record nested in `ticket`, `problem`, `change` or `release`, a marketplace app's
+envelope, each also inside a form, and each also broken by its placeholders (plugins/repair.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, unquote_plus
+
+from plugins.api import Delivery, NotADelivery
+from plugins.freshservice.records import BY_PREFIX, RECORDS, TICKET, Record, parse_id
+from plugins.mapping import FieldMap, to_id, to_text
+from plugins.repair import lenient_object
+from plugins.richtext import from_html, to_plain
+
+Json = dict[str, Any]
+
+WRAPPERS: Final = ("freshservice_webhook", "freshdesk_webhook", *RECORDS)
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "subject": ("ticket_subject", "subject", "title"),
+    "text": ("description_text", "ticket_description_text"),
+    "description": ("ticket_description", "description"),
+    "priority": ("ticket_priority", "priority_id", "priority"),
+    "status": ("ticket_status", "status_id", "status"),
+    "type": ("ticket_type", "type"),
+    "requester": (
+        "requester_email",
+        "ticket_requester_email",
+        "requester",
+        "email",
+        "requester_id",
+        "requester_name",
+        "ticket_requester_name",
+    ),
+    "assignee": ("agent_email", "ticket_agent_email", "responder", "responder_id", "agent_id", "agent", "agent_name", "ticket_agent_name"),
+    "tags": ("ticket_tags", "tags"),
+    "created_at": ("created_at", "ticket_created_at", "created_on"),
+    "updated_at": ("updated_at", "ticket_updated_at", "updated_on"),
+    "sla_due_at": ("due_by", "ticket_due_by_time", "due_by_time", "ticket_due_by"),
+    "fr_due_at": ("fr_due_by", "ticket_fr_due_by_time"),
+    "url": ("ticket_url", "url"),
+    "workspace": ("workspace_id", "ticket_workspace_id"),
+    "event": ("event_type", "event", "action", "triggered_event"),
+    "actor": ("actor_email", "actor", "performed_by_email", "performed_by", "updated_by", "actor_id"),
+    "comment": ("comment", "note", "latest_note", "conversation", "latest_private_note", "latest_public_comment", "latest_comment"),
+    "custom_fields": ("custom_fields",),
+    "external_id": ("external_id", "external_ref"),
+}
+"""Where the known shapes hold each canonical field: looked for in each layer of the body, outermost first."""
+
+_FROM_TO = re.compile(r"^\{?\s*(\w+)\s*:\s*\{\s*from")
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+_MARKUP = re.compile(r"<[a-zA-Z/!]")
+_CHANGED: Final[Mapping[str, str]] = {
+    "responder_id": "assignee",
+    "agent_id": "assignee",
+    "requester_id": "requester",
+    "description_text": "description",
+}
+
+
+def decoded(delivery: Delivery) -> Json:
+    """The body as an object: JSON, JSON that placeholders broke, or a form, which may hold JSON as a value or as its only name.
+
+    Raises NotADelivery.
+    """
+    body = delivery.body
+    start = body.lstrip()[:3]
+    if start[:1] == b"{" or (b"=" not in body and start != b"%7B"):
+        return lenient_object(body)
+    text = body.decode("utf-8", "replace")
+    if start == b"%7B":
+        return lenient_object(unquote_plus(text).rstrip("= \r\n").encode())
+    try:
+        form = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=200))
+    except ValueError:
+        raise NotADelivery("the form has more than 200 fields") from None
+    for name in ("payload", "data", "json", "body"):
+        if form.get(name, "").lstrip()[:1] == "{":
+            return lenient_object(form[name].encode("utf-8", "replace"))
+    if len(form) == 1 and not next(iter(form.values())):
+        raise NotADelivery("the body is neither JSON nor a form; choose JSON encoding in the automator's webhook")
+    return {name[name.rfind("[") + 1 :].rstrip("]") or name: value for name, value in form.items()}
+
+
+class Body:
+    """One delivery, opened: the layers a field is looked for in, the kind of record, and its number."""
+
+    __slots__ = ("actor", "changes", "layers", "mapped", "number", "prefix", "record")
+
+    def __init__(self, document: Json, paths: FieldMap | None) -> None:
+        self.mapped = {name: value for name, value in paths.read(document).items() if value is not None} if paths else {}
+        outer = document
+        data = document.get("data")
+        if type(data) is dict and "event" in document:  # a marketplace app's envelope: everything of interest is in `data`
+            outer = {**data, "event": document["event"]}
+        inner = [(name, outer[name]) for name in WRAPPERS if type(outer.get(name)) is dict]
+        inner += [(name, layer[name]) for _, layer in inner[:2] for name in RECORDS if type(layer.get(name)) is dict]
+        self.layers = [outer, *(layer for _, layer in inner)]
+        self.actor, self.changes = outer.get("actor"), outer.get("changes")
+        nested = next((RECORDS[name] for name, _ in inner if name in RECORDS), None)
+        self.prefix, self.number, record = self._identified(nested)
+        self.record: Record = BY_PREFIX.get(self.prefix) or self._said() or record or TICKET
+
+    def _said(self) -> Record | None:
+        """The kind a rule's template states, as `kind` or `module`."""
+        word = to_text(self.mapped.get("kind") or self.first(("kind", "module", "record_type"))).strip().lower()
+        return RECORDS.get(word) or RECORDS.get(word.rstrip("s"))
+
+    def _identified(self, nested: Record | None) -> tuple[str, str | None, Record | None]:
+        if (parsed := parse_id(self.mapped.get("ticket_id"))) is not None:
+            return (*parsed, nested)
+        said = [layer[name] for layer in self.layers for name in ("conversation", "note") if type(layer.get(name)) is dict]
+        for name in RECORDS:
+            for layer in (*self.layers, *said):
+                if (parsed := parse_id(layer.get(f"{name}_id"))) is not None:
+                    return (*parsed, RECORDS[name] if name != "ticket" else nested)
+        for layer in (*self.layers[1:], self.layers[0]):
+            for name in ("display_id", "human_display_id", "id"):
+                if (parsed := parse_id(layer.get(name))) is not None:
+                    return (*parsed, nested)
+        return "", None, nested
+
+    def first(self, names: tuple[str, ...]) -> Any:
+        for layer in self.layers:
+            for name in names:
+                value = layer.get(name)
+                if value is not None and value != "":
+                    return value
+        return None
+
+    def get(self, field: str) -> Any:
+        return self.mapped[field] if field in self.mapped else self.first(FIELDS[field])
+
+    @property
+    def ticket_id(self) -> str | None:
+        return None if self.number is None else self.record.id_of(self.number)
+
+
+def plain(text: str) -> str:
+    """Text out of what may be HTML: the tool's fields hold markup, its templates sometimes do not."""
+    return to_plain(from_html(text)) if _MARKUP.search(text) else text
+
+
+def unescaped(text: str) -> str:
+    """A value the tool's form encoding left percent-encoded; a text with a space in it is none."""
+    return unquote(text) if "%" in text and " " not in text and _ESCAPED.search(text) else text
+
+
+def word_of(value: Any) -> str:
+    """A closed field as a word: a name, a code, or the name in an object."""
+    if type(value) is dict:
+        value = next((value[name] for name in ("name", "label", "value", "id") if value.get(name) is not None), None)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return to_text(value).strip()
+
+
+def person_of(value: Any) -> str | None:
+    """A person as the body names them: by e-mail address where it can, else by id, else by name."""
+    if type(value) is dict:
+        value = next((value[name] for name in ("email", "primary_email", "id", "name") if value.get(name)), None)
+    return to_id(value)
+
+
+def device_of(assets: Any) -> Json | None:
+    """The first asset a record is linked with."""
+    first = assets[0] if type(assets) is list and assets else None
+    return first if type(first) is dict else None
+
+
+def comment_in(body: Body, extra: Json) -> tuple[bool, Any]:
+    """Notes what was said, and whether the requester may read it, in `extra`; answers whether anything was, and by whom.
+
+    What does not say that it is public counts as internal: a wrong guess the other way would show it to people outside.
+    """
+    value, source = body.mapped.get("comment"), "comment"
+    if value is None:
+        source = next((name for name in FIELDS["comment"] if body.first((name,)) is not None), "")
+        value = body.first((source,)) if source else None
+    author: Any = None
+    public = body.mapped.get("comment_public", body.first(("comment_public", "note_public", "public")))
+    if type(value) is dict:
+        author = value.get("agent") or value.get("user") or value.get("author") or value.get("user_id")
+        for name, meaning in (("private", False), ("public", True), ("is_private", False)):
+            if value.get(name) is not None:
+                public = meaning if _true(value[name]) else not meaning
+        value = value.get("body_text") or value.get("body")
+    if value is None or type(value) in (dict, list):
+        return False, author
+    extra["comment"] = plain(unescaped(to_text(value)))
+    extra["comment_public"] = source in ("latest_public_comment",) if public is None else _true(public)
+    return True, author
+
+
+def _true(value: Any) -> bool:
+    return value is True or (isinstance(value, (str, int)) and str(value).strip().lower() in ("true", "1", "yes", "public"))
+
+
+def changed_in(changes: Any, event: Any) -> tuple[str, ...]:
+    """Which fields a delivery says were changed, by their canonical names: an app's `changes`, or a rule's `{status:{from:2,to:4}}`."""
+    return tuple(dict.fromkeys(_CHANGED.get(name, name) for name in _changed_names(changes, event)))
+
+
+def _changed_names(changes: Any, event: Any) -> Iterator[str]:
+    if type(changes) is dict:
+        yield from [str(name)[:80] for name in list(changes)[:50]]
+    elif type(changes) is list:
+        yield from [name[:80] for name in changes[:50] if type(name) is str]
+    if type(event) is dict:
+        yield from [str(name)[:80] for name, value in list(event.items())[:5] if type(value) is dict]
+    elif type(event) is str and (found := _FROM_TO.match(event)):
+        yield found[1]

@@ -1,0 +1,90 @@
+"""Who and what a small Freshservice begins with: three people, two workspaces, two assets. All invented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SINCE = "2026-01-05T08:00:00Z"
+
+
+def _person(number: int, email: str, first: str, last: str, *, agent: bool) -> Mapping[str, Any]:
+    return {
+        "id": number,
+        "email": email,
+        "first_name": first,
+        "last_name": last,
+        "is_agent": agent,
+        "active": True,
+        "occasional": False,
+        "job_title": None,
+        "work_phone_number": None,
+        "mobile_phone_number": None,
+        "time_zone": "Berlin",
+        "language": "en",
+        "department_ids": [],
+        "role_ids": [21_000_010_001] if agent else [],
+        "group_ids": [],
+        "custom_fields": {},
+        "created_at": SINCE,
+        "updated_at": SINCE,
+    }
+
+
+INTEGRATION = _person(21_001_397_501, "integration@desk.example", "Integration", "Account", agent=True)
+AGENT = _person(21_001_397_502, "ada@desk.example", "Ada", "Agent", agent=True)
+CUSTOMER = _person(21_001_397_503, "cora@customer.example", "Cora", "Customer", agent=False)
+
+
+def first_people() -> list[dict[str, Any]]:
+    return [dict(INTEGRATION), dict(AGENT), dict(CUSTOMER)]
+
+
+def first_assets() -> list[dict[str, Any]]:
+    """A laptop with the fields of its type, and a printer without."""
+    shared = {
+        "description": None,
+        "impact": "low",
+        "author_type": "User",
+        "usage_type": "permanent",
+        "user_id": None,
+        "department_id": None,
+        "location_id": None,
+        "agent_id": None,
+        "group_id": None,
+        "assigned_on": None,
+        "end_of_life": None,
+        "workspace_id": 2,
+        "created_at": SINCE,
+        "updated_at": SINCE,
+    }
+    laptop = {
+        "id": 21_000_900_001,
+        "display_id": 1,
+        "name": "LT-0417",
+        "asset_type_id": 21_002_421_001,
+        "asset_tag": "ASSET-1",
+        "type_fields": {
+            "serial_number_21002421001": "SN-7F3A-0417",
+            "asset_state_21002421001": "In Use",
+            "product_21002421001": "Notebook 14",
+        },
+    }
+    printer = {
+        "id": 21_000_900_002,
+        "display_id": 2,
+        "name": "PR-0003",
+        "asset_type_id": 21_002_421_002,
+        "asset_tag": "ASSET-2",
+        "type_fields": {},
+    }
+    return [{**shared, **laptop}, {**shared, **printer}]
+
+
+def workspaces() -> list[dict[str, Any]]:
+    """The primary one, and one for another department."""
+    shared = {"restricted": False, "state": "active", "created_at": SINCE, "updated_at": SINCE}
+    return [
+        {"id": 2, "name": "IT", "primary": True, "template_name": "it", **shared},
+        {"id": 3, "name": "Facilities", "primary": False, "template_name": "facilities", **shared},
+    ]

@@ -1,1 +1,1 @@
-"""ServiceNow: business rules' signed or shared-secret deliveries in, Table API out."""
+"""ServiceNow: deliveries of business rules and flows in, Table, Attachment, Batch and CMDB APIs out."""

@@ -134,7 +134,7 @@ class ApiClient:
                     method, path, lambda: self._whole(method, path, body, data, params, request_headers), repeatable=repeatable
                 )
         except TimeoutError:
-            raise CallTimedOut(f"{method} {path} did not end within {seconds:g} s", in_doubt=method not in SAFE_METHODS) from None
+            raise CallTimedOut(f"{method} {_shown(path)} did not end within {seconds:g} s", in_doubt=method not in SAFE_METHODS) from None
 
     async def stream(
         self,
@@ -152,7 +152,7 @@ class ApiClient:
         or TornAnswer in the middle, CallTimedOut after `limits.transfer` seconds. Whoever stops early closes it
         (contextlib.aclosing).
         """
-        what = f"{method} {path}"
+        what = f"{method} {_shown(path)}"
         request_headers = {**self._headers, **(headers or {})}
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.transfer
@@ -194,7 +194,7 @@ class ApiClient:
     async def _within_rate_limit(self, method: str, path: str) -> None:
         wait = self._pool.rate_limit.wait(time.monotonic())
         if wait > self._retries.longest:
-            raise RateLimited(f"{method} {path} was not sent: the tool takes no calls for {wait:.0f} s", retry_after=wait)
+            raise RateLimited(f"{method} {_shown(path)} was not sent: the tool takes no calls for {wait:.0f} s", retry_after=wait)
         if wait:
             await asyncio.sleep(wait)
 
@@ -238,10 +238,12 @@ class ApiClient:
         if not self._base and not path.startswith("http"):
             raise PluginConfigError("base_url is not set; give this tool its address")
         try:
-            url = httpx.URL(path if path.startswith("http") else self._base + path, params=params or None)
+            url = httpx.URL(path if path.startswith("http") else self._base + path)
+            url = url.copy_merge_params(params) if params else url  # an address a tool gave away may end in a query of its own
             home = httpx.URL(self._base) if path.startswith("http") and self._base else url
         except httpx.InvalidURL:
             raise FatalApiError(f"{method} {path[:100]}: not an address; check base_url") from None
+        path = _shown(path)
         for _ in range(MAX_REDIRECTS + 1):
             request = httpx.Request(method, url, headers=headers, content=content, data=data, extensions=self._pool.timeouts)
             at_home = url is home or _same_host(url, home)
@@ -344,6 +346,11 @@ def _too_large(head: Answer, limit: int) -> FatalApiError:
         status=head.status,
         in_doubt=head.method not in SAFE_METHODS and 200 <= head.status < 300,
     )
+
+
+def _shown(path: str) -> str:
+    """A path or an address as errors name it: the query of a file's address is often its key."""
+    return path.partition("?")[0]
 
 
 def _same_host(url: httpx.URL, home: httpx.URL) -> bool:

@@ -14,6 +14,7 @@ from plugins.api import (
     ApiError,
     CallTimedOut,
     ConnectionLost,
+    CredentialsRefused,
     FatalApiError,
     NotFound,
     RetriableApiError,
@@ -147,6 +148,20 @@ async def test_credentials_stay_at_home_when_a_file_lies_elsewhere() -> None:
     await server.stop()
     assert tool.asked[0].headers["authorization"] == "hush"
     assert "authorization" not in storage.asked[0].headers
+
+
+async def test_a_files_own_address_is_asked_whole_and_told_without_its_key() -> None:
+    """Storage addresses are signed in their query: without it they refuse, and with it anybody may read."""
+    storage = Tool(Response(200, b"file"), Response(403, b""))
+    server = HttpServer(storage)
+    address = f"http://127.0.0.1:{await server.start()}/blob?signature=hush"
+    async with serving(Tool()) as client:
+        assert await read(client, address) == b"file"
+        with pytest.raises(CredentialsRefused) as refused:
+            await read(client, address)
+    await server.stop()
+    assert storage.asked[0].query == {"signature": "hush"}
+    assert "hush" not in str(refused.value)
 
 
 async def test_a_reader_that_stops_early_leaves_the_pool_whole() -> None:

@@ -126,7 +126,7 @@ def _read(settings: Settings, files: tuple[Path, ...]) -> list[Any]:
             continue
         except (OSError, UnicodeDecodeError) as exc:
             raise CommandError(f"{file}: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}") from exc
-        for problem in lint(config, source):
+        for problem in lint(config, source, plugins):
             say(f"{file}:{problem.line}:{problem.column}: warning: {problem.path}: {problem.message}")
         try:
             missing = sorted(name for name in config.secret_names() if not store.has(f"{config.tenant}/{name}"))

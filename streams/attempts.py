@@ -14,6 +14,14 @@ FIRST_BACKOFF = 0.5
 SECOND = 1_000_000
 
 
+class CallFailed(Exception):
+    """Carries what a plugin's method raised, told apart from faults of ours."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(type(error).__name__)
+        self.error = error
+
+
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
     """`again_at` in epoch microseconds, or None: the event is set aside for `reason`. Leaving for a delay topic would be a third answer."""

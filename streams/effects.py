@@ -1,4 +1,4 @@
-"""What is done to a target tool for one event: `mirror` and `note`, each exactly once.
+"""What is done to a target tool for one event: `mirror`, `note` and `enrich`, each exactly once.
 
 An effect that cannot have happened yet is simply done. One that may have happened (streams/doubt.py) is searched for first, when
 the tool's index can be believed, and done only when it is not there. A link is recorded as soon as a ticket is known, before
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from plugins.api import (
     ApiError,
@@ -18,22 +18,20 @@ from plugins.api import (
     NewNote,
     NewTicket,
     PluginConfigError,
-    Priority,
     TicketChange,
-    TicketChanges,
     TicketingToolPlugin,
     TicketMetadata,
     TicketRef,
-    TicketStatus,
-    TicketType,
 )
 from plugins.marker import note_marker
 from plugins.metering import Price, free, metered
 from schemas.events import Call, FailureReason, LinkSet, TicketRouted
 from schemas.ids import external_id, ticket_key
-from streams.attempts import SECOND, RetryDecision, after_failure
+from streams.attempts import SECOND, CallFailed, RetryDecision, after_failure
 from streams.clock import Clock
 from streams.doubt import PartitionDoubts
+from streams.enrichment import enriching_text
+from streams.written import changes_of, fields_of, note_text
 
 CALL_TIMEOUT = 15.0
 MAX_SEARCH_LAG = 3600.0
@@ -87,14 +85,6 @@ class StepFailed(Exception):
         self.in_doubt_since = in_doubt_since
 
 
-class _CallFailed(Exception):
-    """Carries what a plugin's method raised, told apart from faults of ours."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(type(error).__name__)
-        self.error = error
-
-
 @dataclass(slots=True)
 class _Attempt:
     """One try of one action. `doubt`: since when the event's own effect may have happened; None when it surely has not."""
@@ -133,7 +123,8 @@ class Work:
 class Effects:
     """Carries out one event's actions. `record` stores a LinkSet and returns once the broker has it; raises NotStored.
 
-    Raises PluginConfigError when made for a tool whose `search_lag` is no number of seconds.
+    `source` is the plugin of the tool the delivery came from, where `enrich` may ask it. Raises PluginConfigError when made for a
+    tool whose `search_lag` is no number of seconds.
     """
 
     def __init__(
@@ -141,6 +132,7 @@ class Effects:
         work: Work,
         plugin: TicketingToolPlugin,
         *,
+        source: TicketingToolPlugin | None = None,
         links: Links,
         record: Callable[[LinkSet], Awaitable[None]],
         doubts: PartitionDoubts,
@@ -152,6 +144,7 @@ class Effects:
     ) -> None:
         self.work = work
         self.plugin = plugin
+        self.source = plugin if work.on_own_tool else source
         self.links = links
         self.doubts = doubts
         self.clock = clock
@@ -171,6 +164,8 @@ class Effects:
                 self.doubts.settle_link(self.work.source_key, self.work.target)
             case "note":
                 await self._until_done("note", self._note)
+            case "enrich":
+                await self._until_done("enrich", self._enrich)
             case _:
                 raise StepFailed(RetryDecision(None, FailureReason.UNROUTABLE, f"the action {action!r} is not known here"), 0, None)
 
@@ -184,7 +179,7 @@ class Effects:
         while True:
             try:
                 return await act(attempt)
-            except _CallFailed as failed:
+            except CallFailed as failed:
                 not_before = None if attempt.doubt is None else attempt.doubt + self._lag
                 decision = after_failure(
                     failed.error, attempt=attempt.number, first_at=first_at, now=clock.now(), not_before=not_before, jitter=self._jitter()
@@ -302,18 +297,35 @@ class Effects:
     # --- note ------------------------------------------------------------------------------------------------------------
 
     async def _note(self, attempt: _Attempt) -> None:
+        async def text(ticket_id: str) -> str:
+            return note_text(self.work.routed.tool, self.work.metadata)
+
+        await self._note_once(attempt, self.work.routed.event_id, text)
+
+    async def _enrich(self, attempt: _Attempt) -> None:
+        async def read(plugin: TicketingToolPlugin, method: str, *arguments: Any) -> Any:
+            return await self._read(attempt, method, lambda: getattr(plugin, method)(*arguments), plugin)
+
+        async def text(ticket_id: str) -> str:
+            return await enriching_text(self.work.routed.tool, self.work.metadata, self.source, self.plugin, ticket_id, read)
+
+        # another mark than the note's of the same event, on the same ticket: a search must not take one for the other
+        await self._note_once(attempt, f"{self.work.routed.event_id}.enrich", text)
+
+    async def _note_once(self, attempt: _Attempt, mark: str, text: Callable[[str], Awaitable[str]]) -> None:
+        """Writes a note to the ticket this event leads to, unless one with this mark may be there and is."""
         work = self.work
         ticket_id = work.metadata.ticket_id if work.on_own_tool else self._linked_ticket()
         if ticket_id is None:
-            detail = f"note: {work.source_key} has no linked ticket in {work.target}; mirror it there first"
+            detail = f"{attempt.step}: {work.source_key} has no linked ticket in {work.target}; mirror it there first"
             raise StepFailed(RetryDecision(None, FailureReason.UNROUTABLE, detail), attempt.number, None)
         self.target_ticket_id = ticket_id
-        marker = note_marker(work.routed.event_id, work.routed.hop + 1)
+        marker = note_marker(mark, work.routed.hop + 1)
         if attempt.doubt is not None:
             if await self._read(attempt, "has_note", lambda: self.plugin.has_note(ticket_id, marker)):
                 return
             attempt.doubt = None
-        note = NewNote(text=note_text(work), marker=marker)
+        note = NewNote(text=await text(ticket_id), marker=marker)
         await self._write(attempt, "add_note", lambda: self.plugin.add_note(ticket_id, note))
 
     def _linked_ticket(self) -> str | None:
@@ -333,27 +345,29 @@ class Effects:
         """A call with an effect: when it ends without saying whether that happened, the attempt is in doubt from then on."""
         try:
             return await self._read(attempt, method, call)
-        except _CallFailed as failed:
+        except CallFailed as failed:
             if not isinstance(failed.error, ApiError) or failed.error.in_doubt:
                 attempt.doubt = self.clock.now()
             raise
 
-    async def _read(self, attempt: _Attempt, method: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, attempt: _Attempt, method: str, call: Callable[[], Awaitable[T]], plugin: TicketingToolPlugin | None = None) -> T:
+        """A metered call, of the target's plugin where no other is named."""
         self.turn.check()
+        plugin = plugin or self.plugin
         try:
             with metered(
                 self.calls,
                 step=attempt.step,
                 method=method,
-                plugin=self.plugin,
-                tool=self.work.target,
+                plugin=plugin,
+                tool=plugin.context.tool,
                 clock=self.clock,
                 attempt=attempt.number,
                 price=self._price,
             ):
                 return await _within(CALL_TIMEOUT, call)
         except Exception as exc:  # a plugin is someone else's code: whatever it raises is an outcome of the call
-            raise _CallFailed(exc) from exc
+            raise CallFailed(exc) from exc
 
 
 def search_lag_of(plugin: TicketingToolPlugin) -> float:
@@ -377,50 +391,3 @@ async def _within(seconds: float, call: Callable[[], Awaitable[T]]) -> T:
         if not deadline.expired():
             raise
         raise CallTimedOut(f"no answer within {seconds:.0f} s", in_doubt=True) from None
-
-
-def fields_of(metadata: TicketMetadata) -> dict[str, str]:
-    """The mirrored fields that the delivery tells, as the link remembers them."""
-    known = {
-        "subject": metadata.subject,
-        "priority": "" if metadata.priority is Priority.UNKNOWN else metadata.priority.value,
-        "status": "" if metadata.status is TicketStatus.UNKNOWN else metadata.status.value,
-        "type": "" if metadata.type is TicketType.UNKNOWN else metadata.type.value,
-    }
-    return {name: value for name, value in known.items() if value}
-
-
-def changes_of(metadata: TicketMetadata, event_id: str) -> tuple[TicketChanges, dict[str, str]]:
-    """What an event changes on an existing mirror, and the same as text; no fields when there is nothing to change.
-
-    Where the tool tells which fields this delivery changed, only those are written, so that what people set on the mirror stays.
-    """
-    fields = fields_of(metadata)
-    if metadata.change is TicketChange.DELETED:
-        fields = {"status": TicketStatus.CLOSED.value}
-    elif (told := metadata.extra.get("changed")) is not None:
-        fields = {name: value for name, value in fields.items() if name in told}
-    changes = TicketChanges(
-        event_id=event_id,
-        subject=fields.get("subject"),
-        priority=Priority(fields["priority"]) if "priority" in fields else None,
-        status=TicketStatus(fields["status"]) if "status" in fields else None,
-        type=TicketType(fields["type"]) if "type" in fields else None,
-    )
-    return changes, fields
-
-
-def note_text(work: Work) -> str:
-    """What a note says, in Markdown: the delivery's comment where it has one, else what happened to the ticket."""
-    metadata = work.metadata
-    who = f" by {metadata.actor}" if metadata.actor else ""
-    what = "changed" if metadata.change is TicketChange.UNKNOWN else metadata.change.value
-    lines = [f"{work.routed.tool} ticket {metadata.ticket_id} was {what}{who}: {metadata.subject}".rstrip(": ")]
-    if comment := metadata.extra.get("comment"):
-        lines += ["", str(comment)]
-    else:
-        state = [f"{name} {value}" for name, value in fields_of(metadata).items() if name != "subject"]
-        lines += ["", ", ".join(state)] if state else []
-    if metadata.url:
-        lines += ["", metadata.url]
-    return "\n".join(lines)

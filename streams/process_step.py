@@ -270,6 +270,7 @@ async def _effects(leases: AsyncExitStack, work: Work, state: PartitionState, ct
         return Effects(
             work,
             plugin,
+            source=await _source(leases, work, ctx),
             links=ctx.links,
             record=record,
             doubts=state.doubts,
@@ -285,6 +286,16 @@ async def _effects(leases: AsyncExitStack, work: Work, state: PartitionState, ct
         raise _Refusal(FailureReason.PLUGIN_FAULT, str(exc)) from exc
     except Exception as exc:  # a plugin is someone else's code, its constructor too
         raise _Refusal(FailureReason.PLUGIN_FAULT, f"the plugin of {work.target} raised {type(exc).__name__} when built") from exc
+
+
+async def _source(leases: AsyncExitStack, work: Work, ctx: ProcessContext) -> TicketingToolPlugin | None:
+    """The source tool's plugin where an action asks it; None when it cannot be used any more, which fails nothing."""
+    if "enrich" not in work.routed.decision.actions or work.on_own_tool:
+        return None
+    try:
+        return await leases.enter_async_context(ctx.plugins.lease(work.routed.tenant, work.routed.tool, ctx.clock.now()))
+    except PluginConfigError:
+        return None
 
 
 async def _set_aside(

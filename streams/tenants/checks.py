@@ -114,9 +114,7 @@ def _route_problems(at: Path, route: Mapping[str, Any], tools: Mapping[str, Any]
             yield (*at, key), f"`{key}` is not taken by this version; a later release brings it"
     actions = route.get("do") if isinstance(route.get("do"), list) else []
     for index, action in enumerate(actions or []):
-        if action == "enrich":
-            yield (*at, "do", index), "`enrich` is not taken by this version; a later release brings it"
-        elif isinstance(action, str) and action in (actions or [])[:index]:
+        if isinstance(action, str) and action in (actions or [])[:index]:
             yield (*at, "do", index), f"{action} is asked twice"
     if "drop" in (actions or []):
         if len(actions or []) > 1:

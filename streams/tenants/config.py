@@ -21,7 +21,7 @@ MAX_TOOLS = 64
 MAX_ROUTES = 500
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
-Action = Literal["mirror", "note", "drop"]
+Action = Literal["mirror", "note", "enrich", "drop"]
 
 
 class TenantConfigErrors(ValueError):
@@ -162,6 +162,4 @@ def _without_later(route: Any) -> Any:
     kept = {key: value for key, value in route.items() if key not in LATER}
     if "when" in route:
         kept.setdefault("match", {})
-    if isinstance(kept.get("do"), list) and "enrich" in kept["do"]:
-        kept["do"] = [action for action in kept["do"] if action != "enrich"] or ["note"]
     return kept

@@ -32,6 +32,7 @@ from plugins.api import (
     ValidationRefused,
     Verified,
 )
+from plugins.manager import UnknownTool
 from schemas.codec import Codec
 from schemas.events import Decision, LinkSet, ProcessingFailed, TicketProcessed, TicketRouted, WebhookReceived
 from schemas.ids import ticket_key
@@ -90,6 +91,8 @@ class ToolModel:
     index_lag: float = INDEX_LAG
     late: float = LATEST_LANDING
     on_landing: Callable[[], None] = lambda: None
+    texts: list[str] = field(default_factory=list)
+    """Of every note that was asked for."""
 
     async def write(self, kind: str, ticket_id: str | None, event_id: str, external_id: str | None = None) -> str:
         fate = self.fates.popleft() if self.fates else Fate.DONE
@@ -159,7 +162,8 @@ class ModelPlugin(TicketingToolPlugin):
         )
 
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:
-        raise NotImplementedError
+        await asyncio.sleep(LATENCY)
+        return TicketMetadata(tenant_id=TENANT, ticket_id=ticket_id, subject="as it is now", tags=("vip",))
 
     async def create_ticket(self, ticket: NewTicket) -> TicketRef:
         return TicketRef(ticket_id=await self.tool.write("create", None, ticket.event_id, ticket.external_id))
@@ -170,6 +174,7 @@ class ModelPlugin(TicketingToolPlugin):
         return TicketRef(ticket_id=await self.tool.write("update", ticket_id, changes.event_id))
 
     async def add_note(self, ticket_id: str, note: NewNote) -> str:
+        self.tool.texts.append(note.text)
         return await self.tool.write("note", ticket_id, note.marker)
 
     async def find_by_external_id(self, external_id: str) -> TicketRef | None:
@@ -193,14 +198,17 @@ class ModelPlugins:
     """The plugin manager's two doors."""
 
     def __init__(self, tool: ToolModel) -> None:
-        self._made = {name: ModelPlugin(tool, name) for name in (SOURCE, TARGET)}
+        self.made: dict[str, TicketingToolPlugin] = {name: ModelPlugin(tool, name) for name in (SOURCE, TARGET)}
+        self.gone: set[str] = set()
 
     def peek(self, tenant: str, tool: str, at: int) -> TicketingToolPlugin | None:
-        return self._made.get(tool)
+        return self.made.get(tool)
 
     @asynccontextmanager
     async def lease(self, tenant: str, tool: str, at: int) -> AsyncIterator[TicketingToolPlugin]:
-        yield self._made[tool]
+        if tool in self.gone:
+            raise UnknownTool(tool)
+        yield self.made[tool]
 
 
 @dataclass

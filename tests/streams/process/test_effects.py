@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from plugins.api import TicketChange, TicketMetadata, TicketStatus
+from plugins.api import (
+    ConfigurationItem,
+    DeviceContext,
+    NotFound,
+    PluginConfigError,
+    Relation,
+    TicketChange,
+    TicketMetadata,
+    TicketStatus,
+)
 from plugins.marker import note_marker
 from schemas.events import FailureReason, LinkSet, ProcessOutcome, TicketProcessed
 from schemas.ids import external_id, ticket_key
-from streams.effects import Work, changes_of, note_text
+from streams.written import MAX_CONTEXT_CHARS, changes_of, context_text, note_text
 from tests.streams.process.model import (
-    PARTITION,
     SEARCH_LAG,
     SOURCE,
     TARGET,
@@ -24,6 +33,7 @@ from tests.streams.process.model import (
     Fate,
     Log,
     ModelPlugin,
+    ModelPlugins,
     ToolModel,
     Worker,
     a_routed,
@@ -275,6 +285,124 @@ def test_a_repeat_of_a_finished_event_does_nothing(scene: Scene) -> None:
     assert [p.event_id for p in scene.log.processed] == [event]
 
 
+SERVER = ConfigurationItem(
+    item_id="ci1",
+    name="web01",
+    kind="Linux Server",
+    status="operational",
+    url="https://cmdb.example/ci1",
+    attributes={"serial_number": "S-1", "location": ""},
+    relations=(Relation(kind="runs on", name="rack 7"), Relation(kind="runs on", name="rack 8")),
+)
+
+
+def with_devices(scene: Scene, monkeypatch: pytest.MonkeyPatch, *tools: str) -> list[tuple[str, str]]:
+    """Gives these tools a CMDB; answers what it is asked: (tool, ticket)."""
+    asked: list[tuple[str, str]] = []
+
+    class Telling(ModelPlugin):
+        async def device_context(self, ticket: TicketMetadata) -> DeviceContext | None:
+            asked.append((self.context.tool, ticket.ticket_id))
+            return DeviceContext(items=(SERVER,), services=("Mail",))
+
+    plugins = scene.worker.ctx.plugins
+    assert isinstance(plugins, ModelPlugins)
+    for tool in tools:
+        monkeypatch.setitem(plugins.made, tool, Telling(scene.tool, tool))
+    return asked
+
+
+def test_an_enriched_ticket_gets_one_note_with_what_the_tools_know_of_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever works on the mirror sees what the source and its CMDB know, without an account there."""
+    asked = with_devices(scene, monkeypatch, SOURCE, TARGET)
+    event = scene.route(actions=["mirror", "enrich"])
+    scene.passes(1)
+    assert asked == [(SOURCE, "A")]  # the source's own CMDB comes first
+    calls = [(call.step, call.tool, call.method) for call in scene.end_of(event).calls[3:]]
+    assert calls == [("enrich", SOURCE, "get_ticket"), ("enrich", SOURCE, "device_context"), ("enrich", TARGET, "add_note")]
+    assert scene.effects[-1] == ("note", note_marker(f"{event}.enrich", 1))
+    assert "as it is now" in scene.tool.texts[-1]
+    assert "web01" in scene.tool.texts[-1]
+
+
+def test_a_source_without_a_cmdb_leaves_the_word_to_the_target_s(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help desk in one tool, CMDB in another: the mirror's own ticket is what the CMDB is asked about."""
+    asked = with_devices(scene, monkeypatch, TARGET)
+    scene.route(actions=["mirror", "enrich"])
+    scene.passes(1)
+    assert asked == [(TARGET, scene.tool.effects[0].ticket_id)]
+
+
+def test_a_note_and_a_context_of_one_event_are_told_apart_in_doubt(scene: Scene) -> None:
+    """Both are notes on one ticket; a search that took the first for the second would lose the second."""
+    first = scene.route()
+    scene.passes(1)
+    scene.worker.commit()
+    scene.tool.fates.extend([Fate.DONE, Fate.HUNG_LOST])
+    event = scene.route(actions=["note", "enrich"])
+    scene.passes(0.3)
+    scene.kill()
+    scene.new_worker()
+    scene.passes(3 * SEARCH_LAG)
+    assert scene.effects == [("create", first), ("note", note_marker(event, 1)), ("note", note_marker(f"{event}.enrich", 1))]
+
+
+@pytest.mark.parametrize("error", [NotFound("gone"), PluginConfigError("base_url is not set")])
+def test_a_source_that_cannot_be_asked_leaves_the_delivery_s_own_facts(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A tool may only send webhooks, and a ticket may be deleted by the time we ask."""
+
+    async def get_ticket(self: ModelPlugin, ticket_id: str) -> TicketMetadata:
+        raise error
+
+    monkeypatch.setattr(ModelPlugin, "get_ticket", get_ticket)
+    scene.route(actions=["mirror", "enrich"])
+    scene.passes(1)
+    assert "Context of desk ticket A: change 1" in scene.tool.texts[-1]
+
+
+def test_a_source_that_is_no_longer_configured_does_not_fail_the_event(scene: Scene) -> None:
+    """Its tickets are still on the way when a tenant takes a tool out."""
+    plugins = scene.worker.ctx.plugins
+    assert isinstance(plugins, ModelPlugins)
+    event = scene.route(actions=["mirror", "enrich"])
+    plugins.gone.add(SOURCE)
+    scene.passes(1)
+    assert scene.end_of(event).outcome == ProcessOutcome.PROCESSED
+    assert scene.effects[-1] == ("note", note_marker(f"{event}.enrich", 1))
+
+
+def test_a_context_holds_what_is_known_and_is_bounded() -> None:
+    """A note of a thousand lines is read by nobody, and some tools refuse it."""
+    ticket = a_metadata(
+        requester="ann@acme.example", tags=("vip",), device={"name": "web01"}, sla_due_at=1_772_444_400_000_000, url="https://x.example/A"
+    )
+    assert context_text("desk", ticket, DeviceContext(items=(SERVER,), services=("Mail", "Web"))).splitlines() == [
+        "Context of desk ticket A: Printer",
+        "",
+        "- requester: ann@acme.example",
+        "- status: open",
+        "- SLA due: 2026-03-02 09:40 UTC",
+        "- tags: vip",
+        "- device: name web01",
+        "- link: https://x.example/A",
+        "",
+        "**web01** (Linux Server, operational)",
+        "",
+        "- serial_number: S-1",
+        "- runs on: rack 7, rack 8",
+        "- link: https://cmdb.example/ci1",
+        "",
+        "Services touched: Mail, Web",
+    ]
+    many = DeviceContext(items=(replace(SERVER, name="x\n# " * 1000, attributes={str(n): "y" * 500 for n in range(50)}),) * 500)
+    text = context_text("desk", ticket, many)
+    assert MAX_CONTEXT_CHARS - 1000 < len(text) <= MAX_CONTEXT_CHARS
+    assert text.endswith("…")
+    assert "\n#" not in text
+
+
 def a_metadata(**fields: Any) -> TicketMetadata:
     return TicketMetadata(**{"tenant_id": TENANT, "ticket_id": "A", "subject": "Printer", "status": TicketStatus.OPEN, **fields})
 
@@ -290,11 +418,10 @@ def test_only_what_the_delivery_changed_is_written_where_the_tool_tells() -> Non
 
 def test_a_note_says_who_did_what_and_quotes_the_comment() -> None:
     """It is read by people in another tool, without the original at hand."""
-    routed = a_routed(1, "A", ["note"], 1)
     metadata = a_metadata(
         change=TicketChange.COMMENTED, actor="mia@acme.example", extra={"comment": "Toner is empty."}, url="https://x.example/A"
     )
-    text = note_text(Work(routed=routed, routed_offset=0, partition=PARTITION, metadata=metadata))
+    text = note_text("desk", metadata)
     assert text == "desk ticket A was commented by mia@acme.example: Printer\n\nToner is empty.\n\nhttps://x.example/A"
-    plain = note_text(Work(routed=routed, routed_offset=0, partition=PARTITION, metadata=a_metadata()))
+    plain = note_text("desk", a_metadata())
     assert plain == "desk ticket A was changed: Printer\n\nstatus open"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from plugins.marker import note_marker
+from plugins.marker import find_marker, note_marker
 from schemas.events import ProcessOutcome
 from schemas.ids import external_id, ticket_key
 from tests.streams.process.model import (
@@ -68,7 +68,7 @@ class EffectsOnce(RuleBasedStateMachine):
 
     @rule(
         ticket=st.sampled_from("ABC"),
-        actions=st.sampled_from([["mirror"], ["mirror"], ["mirror", "note"], ["note"]]),
+        actions=st.sampled_from([["mirror"], ["mirror"], ["mirror", "note"], ["note"], ["mirror", "note", "enrich"], ["enrich"]]),
         events=st.integers(1, 4),
     )
     def an_event_is_routed(self, ticket: str, actions: list[str], events: int) -> None:
@@ -139,7 +139,8 @@ class EffectsOnce(RuleBasedStateMachine):
             order: dict[str, list[str]] = {}
             for effect in self.tool.effects:
                 if effect.kind in kinds:
-                    order.setdefault(effect.ticket_id, []).append(effect.event_id)
+                    mark = find_marker(effect.event_id) or (effect.event_id, 0)
+                    order.setdefault(effect.ticket_id, []).append(mark[0].removesuffix(".enrich"))
             assert all(ids == sorted(ids) for ids in order.values()), f"out of order: {order}"
 
     @invariant()
@@ -181,8 +182,9 @@ class EffectsOnce(RuleBasedStateMachine):
                 assert any(d.event_id == end.event_id for d in self.log.dead), f"{end.event_id} failed without a dead letter"
                 continue
             for action in routed.decision.actions:
-                name = routed.event_id if action == "mirror" else note_marker(routed.event_id, routed.hop + 1)
-                assert done[action, name] == 1, f"{action} of {routed.event_id} is recorded as done and is not there"
+                kind, mark = ("mirror" if action == "mirror" else "note"), routed.event_id + (".enrich" if action == "enrich" else "")
+                name = mark if action == "mirror" else note_marker(mark, routed.hop + 1)
+                assert done[kind, name] == 1, f"{action} of {routed.event_id} is recorded as done and is not there"
             link = next((x for x in reversed(self.log.links) if x.source_key == ticket_key(TENANT, SOURCE, routed.ticket_id or "")), None)
             assert link is None or link.external_id == external_id(link.source_key, TARGET)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -116,10 +117,13 @@ def test_what_a_later_release_brings_is_refused_in_one_clear_sentence(key: str) 
     )
 
 
-def test_enrich_is_refused_until_it_exists() -> None:
-    lines = errors(changed(lambda d: d["default"].update(do=["enrich"])))
-    assert len(lines) == 1
-    assert lines[0].endswith("default.do[0]: `enrich` is not taken by this version; a later release brings it")
+def test_a_context_that_nobody_can_give_is_warned_of() -> None:
+    """It is no error: the ticket's own facts are worth a note."""
+    config, source = parse_source(changed(lambda d: d["default"].update(do=["enrich"])), "a.yaml")
+    telling = {**PLUGINS, "jira": msgspec.structs.replace(PLUGINS["jira"], capabilities=["assets"])}
+    assert not [w for w in lint(config, source) if "enrich" in w.message]
+    assert [w.path for w in lint(config, source, PLUGINS) if "enrich" in w.message] == ["default.do"]
+    assert not [w for w in lint(config, source, telling) if "enrich" in w.message]
 
 
 @pytest.mark.parametrize(

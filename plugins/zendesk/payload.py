@@ -13,108 +13,13 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
-from plugins.mapping import FieldMap, WordMap, json_object, tenant_words, to_id, to_micros, to_tags, to_text
+from plugins.mapping import tenant_words, to_id, to_micros, to_tags, to_text
+from plugins.repair import lenient_object
+from plugins.zendesk.sla import next_breach
+from plugins.zendesk.words import CHANGED_FIELD, CHANGES, PRIORITIES, STATUSES, TRIGGER_FIELDS, TRIGGER_WORDS, TYPES
 
 EVENT_PREFIX = "zen:event-type:ticket."
 SUBJECT_PREFIX = "zen:ticket:"
-
-PRIORITIES = WordMap({"low": Priority.LOW, "normal": Priority.MEDIUM, "high": Priority.HIGH, "urgent": Priority.URGENT}, Priority.UNKNOWN)
-STATUSES = WordMap(
-    {
-        "new": TicketStatus.NEW,
-        "open": TicketStatus.OPEN,
-        "pending": TicketStatus.PENDING,
-        "hold": TicketStatus.PENDING,
-        "on-hold": TicketStatus.PENDING,
-        "on hold": TicketStatus.PENDING,
-        "solved": TicketStatus.RESOLVED,
-        "closed": TicketStatus.CLOSED,
-        "archived": TicketStatus.CLOSED,
-        "deleted": TicketStatus.CLOSED,
-        "scrubbed": TicketStatus.CLOSED,
-    },
-    TicketStatus.UNKNOWN,
-)
-TYPES = WordMap(
-    {"incident": TicketType.INCIDENT, "problem": TicketType.PROBLEM, "question": TicketType.REQUEST, "task": TicketType.INCIDENT},
-    TicketType.UNKNOWN,
-)
-CHANGES: Mapping[str, TicketChange] = {
-    "created": TicketChange.CREATED,
-    "comment_added": TicketChange.COMMENTED,
-    "soft_deleted": TicketChange.DELETED,
-    "permanently_deleted": TicketChange.DELETED,
-    "marked_as_spam": TicketChange.DELETED,
-    **dict.fromkeys(
-        (
-            "undeleted",
-            "merged",
-            "status_changed",
-            "priority_changed",
-            "type_changed",
-            "subject_changed",
-            "description_changed",
-            "tags_changed",
-            "agent_assignment_changed",
-            "group_assignment_changed",
-            "organization_changed",
-            "requester_changed",
-            "submitter_changed",
-            "brand_changed",
-            "form_changed",
-            "external_id_changed",
-            "problem_link_changed",
-            "task_due_at_changed",
-            "custom_status_changed",
-            "custom_field_changed",
-            "comment_made_private",
-            "comment_redacted",
-            "attachment_linked_to_comment",
-            "attachment_redacted_from_comment",
-            "followers_changed",
-            "email_ccs_changed",
-        ),
-        TicketChange.UPDATED,
-    ),
-}
-"""By the end of an event's type. A type not listed here is UNKNOWN and passes."""
-CHANGED_FIELD: Mapping[str, tuple[str, ...]] = {
-    "status_changed": ("status",),
-    "custom_status_changed": ("status",),
-    "priority_changed": ("priority",),
-    "type_changed": ("type",),
-    "subject_changed": ("subject",),
-    "description_changed": ("description",),
-    "agent_assignment_changed": ("assignee",),
-    "requester_changed": ("requester",),
-    "tags_changed": ("tags",),
-    "custom_field_changed": ("custom_fields",),
-}
-TRIGGER_WORDS: Mapping[str, TicketChange] = {
-    **{change.value: change for change in TicketChange},
-    **dict.fromkeys(("new", "create", "opened"), TicketChange.CREATED),
-    **dict.fromkeys(("update", "changed"), TicketChange.UPDATED),
-    **dict.fromkeys(("comment", "commented", "replied"), TicketChange.COMMENTED),
-    **dict.fromkeys(("solved", "resolved", "closed"), TicketChange.RESOLVED),
-}
-TRIGGER_FIELDS = FieldMap(
-    ticket_id=("ticket_id", "id", "$.ticket.id"),
-    change=("event", "change", "action"),
-    subject=("subject", "title", "$.ticket.title"),
-    description=("description", "$.ticket.description"),
-    status=("status", "$.ticket.status"),
-    priority=("priority", "$.ticket.priority"),
-    type=("type", "ticket_type", "$.ticket.ticket_type"),
-    requester=("requester_email", "requester", "$.ticket.requester.email"),
-    assignee=("assignee_id", "assignee_email", "assignee"),
-    actor=("actor_id", "current_user_id"),
-    tags=("tags", "$.ticket.tags"),
-    created_at=("created_at_with_timestamp", "created_at"),
-    updated_at=("updated_at_with_timestamp", "updated_at"),
-    external_id=("external_id",),
-    comment=("latest_comment", "comment"),
-    url=("url", "ticket_url"),
-)
 
 
 class _DetailId(msgspec.Struct):
@@ -144,6 +49,10 @@ class _Detail(msgspec.Struct):
     requester_id: Any = None
     assignee_id: Any = None
     actor_id: Any = None
+    brand_id: Any = None
+    form_id: Any = None
+    group_id: Any = None
+    custom_status: Any = None
     external_id: Any = None
     created_at: Any = None
     updated_at: Any = None
@@ -190,7 +99,7 @@ class ZendeskPayload:
         if not self._own_fields:
             try:
                 head = _head(delivery.body)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # an unusual shape; the whole document may still tell
             else:
                 if head.type is not None and head.type.startswith("zen:event-type:"):
@@ -209,7 +118,7 @@ class ZendeskPayload:
         """The id in an event's envelope; None for a trigger's body, whose `id` is whatever an admin put there."""
         try:
             head = _head(delivery.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if head.type is None or not head.type.startswith("zen:event-type:") or not isinstance(head.id, str):
             return None
@@ -219,7 +128,7 @@ class ZendeskPayload:
         """The delivery in canonical words; raises NotADelivery when it is no JSON object or names no ticket."""
         try:
             envelope = _envelope(delivery.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # a trigger's body, or an unusual shape: read as a whole below
         else:
             if envelope.type.startswith("zen:event-type:"):
@@ -254,7 +163,14 @@ class ZendeskPayload:
             created_at=to_micros(ticket.get("created_at")),
             updated_at=to_micros(ticket.get("updated_at")),
             url=self._url_of(ticket_id),
-            extra={"external_id": ticket.get("external_id")},
+            sla_due_at=next_breach(ticket) or to_micros(ticket.get("due_at")),
+            extra={
+                "external_id": ticket.get("external_id"),
+                "brand_id": to_id(ticket.get("brand_id")),
+                "form_id": to_id(ticket.get("ticket_form_id")),
+                "group_id": to_id(ticket.get("group_id")),
+                "custom_status_id": to_id(ticket.get("custom_status_id")),
+            },
         )
 
     def _event(self, envelope: _Envelope) -> TicketMetadata:
@@ -268,14 +184,26 @@ class ZendeskPayload:
         if ticket_id is None:
             raise NotADelivery("the event names no ticket: detail.id and subject are empty")
         change = CHANGES.get(kind, _OTHER_CHANGE)
-        extra: dict[str, Any] = {"event": kind, "event_time": envelope.time, "external_id": detail.external_id}
+        extra: dict[str, Any] = {
+            "event": kind,
+            "event_time": envelope.time,
+            "external_id": detail.external_id,
+            "brand_id": to_id(detail.brand_id),
+            "form_id": to_id(detail.form_id),
+            "group_id": to_id(detail.group_id),
+            "custom_status_id": to_id(detail.custom_status),
+        }
         if kind in CHANGED_FIELD:
             extra["changed"] = CHANGED_FIELD[kind]
-        actor = to_id(detail.actor_id)
+        actor, due, custom = to_id(detail.actor_id), None, {}
         event = envelope.event
         if type(event) is dict and event:
             author = _add_event(extra, event)
             actor = actor or author
+            if kind == "custom_field_changed":
+                custom = _custom_field(event)
+            elif kind in ("next_sla_breach_changed", "task_due_at_changed"):
+                due = to_micros(event.get("current"))
             if kind == "status_changed" and self._statuses(event.get("current")) is _SOLVED:
                 change = _RESOLVED
         priority, status, type_ = self._priority(detail.priority), self._statuses(detail.status), self._types(detail.type)
@@ -294,6 +222,8 @@ class ZendeskPayload:
             assignee=to_id(detail.assignee_id),
             actor=actor,
             tags=to_tags(detail.tags),
+            custom_fields=custom,
+            sla_due_at=due,
             created_at=to_micros(detail.created_at),
             updated_at=to_micros(detail.updated_at),
             url=self._url_of(ticket_id),
@@ -307,6 +237,9 @@ class ZendeskPayload:
             raise NotADelivery("the body names no ticket; put ticket_id into the trigger's JSON, or set webhook.fields.ticket_id")
         status, priority, type_ = self._statuses(found["status"]), self._priority(found["priority"]), self._types(found["type"])
         extra: dict[str, Any] = {"external_id": found["external_id"]}
+        for name in ("brand", "form"):
+            if found[name] is not None:
+                extra[name] = to_text(found[name])
         if found["comment"] is not None:
             extra["comment"] = to_text(found["comment"])
         _name_unknown(extra, found, priority, status, type_)
@@ -323,6 +256,7 @@ class ZendeskPayload:
             assignee=to_text(found["assignee"]) or None,
             actor=to_id(found["actor"]),
             tags=to_tags(found["tags"]),
+            sla_due_at=to_micros(found["sla_due_at"]),
             created_at=to_micros(found["created_at"]),
             updated_at=to_micros(found["updated_at"]),
             url=to_text(found["url"]) or self._url_of(ticket_id),
@@ -346,10 +280,10 @@ def _name_unknown(extra: dict[str, Any], words: Mapping[str, Any], priority: Pri
 
 
 def decoded(delivery: Delivery) -> dict[str, Any]:
-    """The body as an object: JSON, JSON with bare control characters (a trigger's placeholder holding newlines), or a form."""
+    """The body as an object: JSON, JSON that a trigger's placeholders broke and that reads one way only, or a form."""
     if "form-urlencoded" in delivery.content_type:
         return dict(parse_qsl(delivery.body.decode("utf-8", "replace")))
-    return json_object(delivery.body)
+    return lenient_object(delivery.body)
 
 
 def _is_event(document: Mapping[str, Any]) -> bool:
@@ -365,6 +299,14 @@ def _subject_id(subject: Any) -> str | None:
     if type(subject) is str and subject.startswith(SUBJECT_PREFIX):
         return to_id(subject[len(SUBJECT_PREFIX) :])
     return None
+
+
+def _custom_field(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The custom field this event is about, under its id and under its title."""
+    field, current = _object(event.get("custom_field")), event.get("current")
+    value = current.get("value", current.get("id")) if type(current) is dict else current  # a lookup field has an id only
+    names = (to_id(field.get("id")), to_text(field.get("title")))
+    return {name: value for name in names if name}
 
 
 def _add_event(extra: dict[str, Any], event: Mapping[str, Any]) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from plugins.api import (
     ApiError,
+    Attachment,
     BatchResult,
     ConnectionLost,
     Delivery,
@@ -21,61 +24,50 @@ from plugins.api import (
     NotFound,
     PluginConfigError,
     PluginContext,
-    Priority,
+    SlaTarget,
     TicketChanges,
     TicketingToolPlugin,
     TicketMetadata,
     TicketRef,
-    TicketStatus,
-    TicketType,
     TornAnswer,
     ValidationRefused,
     Verified,
 )
-from plugins.mapping import to_id, to_micros
+from plugins.http.limits import bounded
+from plugins.mapping import to_id, to_micros, to_text
 from plugins.marker import same_marker
-from plugins.richtext import from_markdown, to_html, with_marker
-from plugins.zendesk.api_client import MAX_IDS, ZendeskClient, zendesk_error
 from plugins.zendesk.payload import ZendeskPayload
-from plugins.zendesk.webhook_validator import ZendeskValidator
+from plugins.zendesk.sla import sla_targets
+from plugins.zendesk.webhook_validator import ZendeskValidator, token_of
+from plugins.zendesk.words import EVENT_KEY
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what only calls need comes with the first call, not with the plugin: the door verifies and reads
     import httpx
 
-PRIORITY_WORDS: Mapping[Priority, str] = {
-    Priority.LOW: "low",
-    Priority.MEDIUM: "normal",
-    Priority.HIGH: "high",
-    Priority.URGENT: "urgent",
-}
-STATUS_WORDS: Mapping[TicketStatus, str] = {
-    TicketStatus.NEW: "new",
-    TicketStatus.OPEN: "open",
-    TicketStatus.PENDING: "pending",
-    TicketStatus.RESOLVED: "solved",
-    TicketStatus.CLOSED: "solved",  # `closed` cannot be undone and refuses every later update
-}
-TYPE_WORDS: Mapping[TicketType, str] = {
-    TicketType.INCIDENT: "incident",
-    TicketType.PROBLEM: "problem",
-    TicketType.REQUEST: "question",
-    TicketType.CHANGE: "task",  # Zendesk has no change
-}
-EVENT_KEY = "ai_agents_event"
-"""Where an update carries its event_id: custom metadata, kept in the update's audit."""
+    from plugins.zendesk.api_client import ZendeskClient
+    from plugins.zendesk.writes import TicketWriter
+
+MAX_IDS = 100
+"""Tickets in one bulk request."""
+
 MAX_UPLOAD = 50 << 20
+MAX_LISTED = 1000
+"""Tickets or events one call answers at most."""
 
 
 class ZendeskPlugin(TicketingToolPlugin):
     """Zendesk Support, API v2."""
 
     tool_type = "zendesk"
-    version = "1.0.0"
+    version = "1.1.0"
+    capabilities = frozenset({"sla"})
     kept_headers = ("x-zendesk-webhook-invocation-id", "x-zendesk-webhook-id", "x-zendesk-account-id")
 
     def __init__(self, context: PluginContext) -> None:
         super().__init__(context)
-        self._validator = ZendeskValidator(context.settings.get("webhook") or {}, context.secrets)
+        self._webhook: Mapping[str, Any] = context.settings.get("webhook") or {}
+        self._connection = f"{context.tenant}/{context.tool}"
+        self._validator = ZendeskValidator(self._webhook, context.secrets, self._connection)
         self._payload = ZendeskPayload(context.tenant, context.settings)
 
     # pure ------------------------------------------------------------------------------------------------------------
@@ -98,17 +90,29 @@ class ZendeskPlugin(TicketingToolPlugin):
     # calls -----------------------------------------------------------------------------------------------------------
     @cached_property
     def _api(self) -> ZendeskClient:
+        from plugins.zendesk.api_client import ZendeskClient, zendesk_error
+
         return ZendeskClient(self.context.http().bound(auth=self._auth(), error_for=zendesk_error))
 
+    @cached_property
+    def _writer(self) -> TicketWriter:
+        from plugins.zendesk.writes import TicketWriter
+
+        return TicketWriter(self.context.settings, self._api)
+
     def _auth(self) -> httpx.Auth:
-        from plugins.http.auth import BasicAuth, HeaderAuth  # with the first call, not with the plugin: the door only reads
+        from plugins.http.auth import BasicAuth, HeaderAuth, RefreshToken
 
         auth = self.context.settings.get("auth") or {}
+        if auth.get("refresh_token"):
+            secret, refresh = (lambda: self._secret(auth["client_secret"])), (lambda: self._secret(auth["refresh_token"]))
+            base_url = str(self.context.settings.get("base_url") or "").rstrip("/")
+            return RefreshToken(f"{base_url}/oauth/tokens", str(auth.get("client_id") or ""), secret, refresh)
         if auth.get("access_token"):
             return HeaderAuth("Authorization", lambda: self._secret(auth["access_token"]), prefix="Bearer ")
         if auth.get("email") and auth.get("api_token"):
             return BasicAuth(f"{auth['email']}/token", lambda: self._secret(auth["api_token"]))
-        raise PluginConfigError("auth of a zendesk tool needs email and api_token, or access_token")
+        raise PluginConfigError("auth of a zendesk tool needs email and api_token, access_token, or refresh_token with its client")
 
     def _secret(self, reference: str) -> str:
         live = self.context.secrets(reference)
@@ -138,63 +142,130 @@ class ZendeskPlugin(TicketingToolPlugin):
                     yield BatchResult(ticket_id, error=NotFound(f"ticket {ticket_id} is gone, or hidden from our account", status=404))
 
     async def create_ticket(self, ticket: NewTicket) -> TicketRef:
-        body: dict[str, Any] = {
-            "subject": ticket.subject,
-            "comment": {"html_body": to_html(from_markdown(ticket.description or ticket.subject)), "public": True},
-            "external_id": ticket.external_id,
-            "metadata": {EVENT_KEY: ticket.event_id},
-            **_words(ticket.priority, ticket.status, ticket.type),
-        }
-        if ticket.tags:
-            body["tags"] = list(ticket.tags)
-        if ticket.custom_fields:
-            body["custom_fields"] = _custom_fields(ticket.custom_fields)
-        if requester := self.context.settings.get("requester"):
-            body["requester"] = {"email": str(requester), "name": str(requester)}
-        return self._ref(await self._api.create(body))
+        """With our id as `external_id`, and the event as Idempotency-Key: the tool makes one ticket of a request that comes twice."""
+        key = f"{ticket.external_id}/{ticket.event_id}"[:255]
+        return self._ref(await self._api.create(await self._writer.new(ticket), key))
+
+    async def batch_create_tickets(self, tickets: Sequence[NewTicket]) -> Sequence[BatchResult]:
+        """In jobs of a hundred; a result's ticket_id is the external_id asked for, its `ticket` names the new one."""
+        results: list[BatchResult] = []
+        for start in range(0, len(tickets), MAX_IDS):
+            bodies: list[tuple[str, dict[str, Any]]] = []
+            for ticket in tickets[start : start + MAX_IDS]:
+                try:
+                    bodies.append((ticket.external_id, await self._writer.new(ticket)))
+                except ApiError as exc:
+                    results.append(BatchResult(ticket.external_id, error=exc))
+            results += await self._made(bodies)
+        return results
+
+    async def _made(self, bodies: Sequence[tuple[str, Mapping[str, Any]]]) -> list[BatchResult]:
+        try:
+            rows = await self._api.create_many([body for _, body in bodies]) if bodies else ()
+        except ApiError as exc:
+            return [BatchResult(external_id, error=exc) for external_id, _ in bodies]
+        by_index, results = {row.get("index"): row for row in rows}, []
+        for number, (external_id, _) in enumerate(bodies):
+            row = by_index.get(number)
+            made = to_id(row.get("id")) if row is not None and not row.get("error") else None
+            if made is not None:
+                results.append(BatchResult(external_id, ticket=TicketRef(ticket_id=made, url=self._url(made))))
+            else:
+                results.append(self._row(external_id, row))
+        return results
 
     async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef:
-        return self._ref((await self._api.update(ticket_id, _update(changes)))["ticket"])
+        return self._ref((await self._api.update(ticket_id, await self._writer.changed(changes)))["ticket"])
 
     async def batch_update_tickets(self, changes: Mapping[str, TicketChanges]) -> Sequence[BatchResult]:
         """In jobs of a hundred, each row judged by itself; a row the job does not mention is in doubt."""
         results: list[BatchResult] = []
         for asked in _chunks(list(changes)):
-            try:
-                rows = await self._api.update_many([{"id": _number(ticket_id), **_update(changes[ticket_id])} for ticket_id in asked])
-            except ApiError as exc:
-                results.extend(BatchResult(ticket_id, error=exc) for ticket_id in asked)
-                continue
-            by_id = {str(row.get("id")): row for row in rows}
-            results.extend(self._row(ticket_id, by_id.get(ticket_id)) for ticket_id in asked)
+            bodies: dict[str, dict[str, Any]] = {}
+            for ticket_id in asked:
+                try:
+                    bodies[ticket_id] = {"id": _number(ticket_id), **await self._writer.changed(changes[ticket_id])}
+                except ApiError as exc:
+                    results.append(BatchResult(ticket_id, error=exc))
+            results += await self._updated(bodies)
         return results
 
+    async def _updated(self, bodies: Mapping[str, Mapping[str, Any]]) -> list[BatchResult]:
+        try:
+            rows = await self._api.update_many(list(bodies.values())) if bodies else ()
+        except ApiError as exc:
+            return [BatchResult(ticket_id, error=exc) for ticket_id in bodies]
+        by_id = {str(row.get("id")): row for row in rows}
+        return [self._row(ticket_id, by_id.get(ticket_id)) for ticket_id in bodies]
+
     async def add_note(self, ticket_id: str, note: NewNote) -> str:
-        document = from_markdown(note.text)
-        if not same_marker(note.text, note.marker):
-            document = with_marker(document, note.marker)
-        answer = await self._api.update(ticket_id, {"comment": {"html_body": to_html(document), "public": note.public}})
+        answer = await self._api.update(ticket_id, {"comment": self._writer.comment(note)})
         audit = answer.get("audit")
         for event in (audit.get("events") or ()) if isinstance(audit, dict) else ():
             if isinstance(event, dict) and event.get("type") == "Comment" and (comment_id := to_id(event.get("id"))):
                 return comment_id
         raise TornAnswer("Zendesk took a note and did not say its id", in_doubt=True)
 
+    async def comments(self, ticket_id: str) -> Sequence[Mapping[str, Any]]:
+        """The ticket's comments, oldest first: comment_id, public, author, created_at (epoch microseconds), text as Markdown."""
+        return [self._writer.shown(comment) async for comment in self._api.comments(ticket_id)]
+
+    # files -----------------------------------------------------------------------------------------------------------
     async def add_attachment(self, ticket_id: str, filename: str, content_type: str, content: AsyncIterator[bytes]) -> str:
-        """Uploads the file, then ties it to the ticket with an internal note. At most 50 MB."""
-        data = bytearray()
-        async for chunk in content:
-            data += chunk
-            if len(data) > MAX_UPLOAD:
-                raise ValidationRefused(f"{filename} is larger than the {MAX_UPLOAD >> 20} MB Zendesk takes")
-        upload = await self._api.upload(filename, content_type, bytes(data))
+        """Uploads the file as it comes, then ties it to the ticket with an internal note. At most 50 MB."""
+        upload = await self._api.upload(filename, content_type, bounded(content, MAX_UPLOAD, filename))
         attachment = upload.get("attachment")
         attachment_id = to_id(attachment.get("id")) if isinstance(attachment, dict) else None
         if not upload.get("token") or attachment_id is None:
             raise TornAnswer("Zendesk took a file and did not say its token", in_doubt=True)
-        comment = {"html_body": to_html(from_markdown("Attached file")), "public": False, "uploads": [upload["token"]]}
+        comment = {"body": "Attached file", "public": False, "uploads": [upload["token"]]}
         await self._api.update(ticket_id, {"comment": comment})
         return attachment_id
+
+    async def list_attachments(self, ticket_id: str) -> Sequence[Attachment]:
+        """The files of the ticket's comments: Zendesk ties each to the comment it came with."""
+        found = []
+        async for comment in self._api.comments(ticket_id):
+            given = comment.get("attachments")
+            for file in given if isinstance(given, list) else ():
+                if isinstance(file, dict) and (attachment_id := to_id(file.get("id"))) is not None:
+                    size, kind = file.get("size"), to_text(file.get("content_type")) or "application/octet-stream"
+                    name = to_text(file.get("file_name"))
+                    found.append(
+                        Attachment(attachment_id=attachment_id, filename=name, content_type=kind, size=size if type(size) is int else None)
+                    )
+        return found
+
+    async def download_attachment(self, ticket_id: str, attachment_id: str) -> AsyncGenerator[bytes, None]:
+        """The file in chunks, at most 50 MB. Zendesk finds it by its own id: the ticket's is not asked."""
+        url = (await self._api.attachment(attachment_id)).get("content_url")
+        if not isinstance(url, str):
+            raise TornAnswer("Zendesk named a file and not its address")
+        async with aclosing(self._api.content(url, MAX_UPLOAD)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    # clocks ----------------------------------------------------------------------------------------------------------
+    async def sla_targets(self, ticket_id: str) -> Sequence[SlaTarget]:
+        """Each SLA target on the ticket; none where the account's plan has no SLAs, or no policy applies."""
+        return sla_targets(*await self._api.clocks(ticket_id))
+
+    async def sla_policies(self) -> Sequence[Mapping[str, Any]]:
+        """The account's SLA policies as Zendesk tells them: filter, and a target in minutes for each priority and metric."""
+        return [policy async for policy in self._api.sla_policies()]
+
+    async def custom_statuses(self) -> Sequence[Mapping[str, Any]]:
+        """The account's custom statuses: id, agent_label, and the status_category each belongs to."""
+        return await self._api.custom_statuses()
+
+    # finding ---------------------------------------------------------------------------------------------------------
+    async def search_tickets(self, query: str, limit: int = 100) -> Sequence[TicketMetadata]:
+        """Tickets by Zendesk's own search syntax ("status<solved tags:gate"); at most the 1000 a search gives."""
+        return [self._read(ticket) for ticket in await self._api.search(query, min(limit, MAX_LISTED))]
+
+    async def changed_tickets(self, since: int, limit: int = MAX_LISTED) -> Sequence[TicketMetadata]:
+        """Tickets changed since `since` (epoch seconds, over a minute ago), oldest first: what a lost webhook left out."""
+        return [self._read(ticket) for ticket in await self._api.changed_since(since, min(limit, MAX_LISTED))]
 
     async def find_by_external_id(self, external_id: str) -> TicketRef | None:
         """The oldest, should there be several."""
@@ -229,6 +300,21 @@ class ZendeskPlugin(TicketingToolPlugin):
             return Health(False, "our account is an end user or suspended; it must be an agent", actor)
         return Health(True, actor=actor)
 
+    async def issue_webhook_token(self, days: int = 365) -> str:
+        """A token for scheme `jwt`, to be stored as the webhook's bearer token; signed with the newest value of webhook.secret.
+
+        Needs a shared key: where webhook.secret holds public keys, `plugins.webhook_jwt.issue` signs beside the private one.
+        """
+        from plugins.webhook_jwt import SHARED, issue
+
+        wanted = token_of(self._webhook, self._connection)
+        algorithm = next((name for name in wanted.algorithms if name in SHARED), None)
+        live = self.context.secrets(str(self._webhook.get("secret") or ""))
+        if self._webhook.get("scheme") != "jwt" or algorithm is None or not live:
+            raise PluginConfigError("a token is issued for webhook.scheme jwt with a shared key (HS256) in webhook.secret")
+        issuer, audience = wanted.issuer or "", wanted.audience or ""
+        return issue(live[0], issuer=issuer, audience=audience, issued_at=int(time.time()), seconds=days * 86_400, algorithm=algorithm)
+
     def _read(self, ticket: Mapping[str, Any]) -> TicketMetadata:
         try:
             return self._payload.ticket(ticket)
@@ -239,8 +325,11 @@ class ZendeskPlugin(TicketingToolPlugin):
         ticket_id = to_id(ticket.get("id"))
         if ticket_id is None:
             raise TornAnswer("Zendesk answered a ticket without its id", in_doubt=True)
+        return TicketRef(ticket_id=ticket_id, url=self._url(ticket_id), updated_at=to_micros(ticket.get("updated_at")))
+
+    def _url(self, ticket_id: str) -> str:
         base_url = str(self.context.settings.get("base_url") or "").rstrip("/")
-        return TicketRef(ticket_id=ticket_id, url=f"{base_url}/agent/tickets/{ticket_id}", updated_at=to_micros(ticket.get("updated_at")))
+        return f"{base_url}/agent/tickets/{ticket_id}"
 
     def _row(self, ticket_id: str, row: Mapping[str, Any] | None) -> BatchResult:
         if row is None:
@@ -248,36 +337,19 @@ class ZendeskPlugin(TicketingToolPlugin):
         if row.get("success") is True or (row.get("status") == "Updated" and not row.get("error")):
             return BatchResult(ticket_id, ticket=TicketRef(ticket_id=ticket_id))
         code = str(row.get("error") or "failed")[:100]
-        kind = NotFound if "NotFound" in code else ValidationRefused if "Invalid" in code or "UpdateFailed" in code else FatalApiError
+        kind = (
+            NotFound
+            if "NotFound" in code
+            else ValidationRefused
+            if "Invalid" in code or code.endswith(("UpdateFailed", "CreateFailed"))
+            else FatalApiError
+        )
         return BatchResult(ticket_id, error=kind(f"ticket {ticket_id}: {code}"))
-
-
-def _update(changes: TicketChanges) -> dict[str, Any]:
-    body: dict[str, Any] = {"metadata": {EVENT_KEY: changes.event_id}, **_words(changes.priority, changes.status, changes.type)}
-    if changes.subject is not None:
-        body["subject"] = changes.subject
-    if changes.custom_fields:
-        body["custom_fields"] = _custom_fields(changes.custom_fields)
-    return body
-
-
-def _words(priority: Priority | None, status: TicketStatus | None, type_: TicketType | None) -> dict[str, str]:
-    """Canonical words as Zendesk writes them; what is unknown is left to the tool."""
-    found = {
-        "priority": PRIORITY_WORDS.get(priority) if priority else None,
-        "status": STATUS_WORDS.get(status) if status else None,
-        "type": TYPE_WORDS.get(type_) if type_ else None,
-    }
-    return {name: word for name, word in found.items() if word is not None}
-
-
-def _custom_fields(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"id": _number(name), "value": value} for name, value in fields.items()]
 
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise ValidationRefused(f"Zendesk ids are numbers; this is none: {text[:40]!r}")
+        raise NotFound(f"Zendesk's ticket ids are numbers, and {text[:40]!r} is none", status=404)
     return int(text)
 
 

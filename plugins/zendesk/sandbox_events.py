@@ -29,13 +29,13 @@ def event_body(account_id: int, ticket: Mapping[str, Any], actor: Actor, kind: s
         "detail": {
             "actor_id": actor.id,
             "assignee_id": text_id(ticket["assignee_id"]),
-            "brand_id": "8001",
+            "brand_id": text_id(ticket["brand_id"]),
             "created_at": ticket["created_at"],
-            "custom_status": "8101",
+            "custom_status": text_id(ticket["custom_status_id"]),
             "description": ticket["description"],
             "external_id": ticket["external_id"],
-            "form_id": "8201",
-            "group_id": "8301",
+            "form_id": text_id(ticket["ticket_form_id"]),
+            "group_id": text_id(ticket["group_id"]),
             "id": str(ticket["id"]),
             "is_public": ticket["is_public"],
             "organization_id": "",
@@ -80,6 +80,12 @@ def comment_event(said: Mapping[str, Any], actor: Actor, customers: frozenset[st
     """A comment as `comment_added` tells it; an author outside `customers` is staff."""
     author = {"id": actor.id, "is_staff": actor.id not in customers, "name": actor.name}
     return {"id": str(said["id"]), "body": said["plain_body"], "is_public": said["public"], "author": author}
+
+
+def attachment_event(attachment: Mapping[str, Any], public: bool) -> dict[str, Any]:
+    """A file as `attachment_linked_to_comment` tells it."""
+    told = {name: attachment[name] for name in ("content_type", "content_url")}
+    return {"id": str(attachment["id"]), "filename": attachment["file_name"], "is_public": public, **told}
 
 
 def in_events(name: str, value: Any) -> Any:

@@ -120,14 +120,17 @@ def test_an_admins_own_shape_is_read_by_the_tenants_paths() -> None:
 
 
 def test_placeholders_that_break_json_are_read_or_refused_never_a_crash() -> None:
-    """Newlines inside a value are common; quotes inside a value leave nothing to trust."""
+    """Newlines and quotes inside a value are common; what reads in two ways is not trusted."""
     ticket = PAYLOAD.metadata(fixture("trigger_with_bare_newlines.txt"))
     assert (ticket.ticket_id, ticket.description) == ("4015", "Line one\nLine two\tend")
     assert PAYLOAD.ticket_key(fixture("trigger_with_bare_newlines.txt")) == "4015"
     assert "unknown" not in ticket.extra
+    quoted = PAYLOAD.metadata(fixture("trigger_with_bare_quotes.txt"))
+    assert (quoted.ticket_id, quoted.subject, quoted.status) == ("4016", 'He said "no" twice', TicketStatus.OPEN)
+    assert PAYLOAD.ticket_key(fixture("trigger_with_bare_quotes.txt")) == "4016"
     with pytest.raises(NotADelivery):
-        PAYLOAD.metadata(fixture("trigger_with_bare_quotes.txt"))
-    assert PAYLOAD.ticket_key(fixture("trigger_with_bare_quotes.txt")) is None
+        PAYLOAD.metadata(fixture("trigger_that_reads_two_ways.txt"))
+    assert PAYLOAD.ticket_key(fixture("trigger_that_reads_two_ways.txt")) is None
     form = PAYLOAD.metadata(fixture("trigger_form.txt"))
     assert (form.ticket_id, form.status) == ("4017", TicketStatus.PENDING)
 

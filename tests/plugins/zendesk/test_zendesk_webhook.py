@@ -83,7 +83,7 @@ def test_the_published_test_secret_is_refused_unless_allowed() -> None:
     """Everybody who reads the manual can sign with it."""
     with pytest.raises(PluginConfigError, match="public test secret"):
         a_plugin([TEST_SECRET]).validate_webhook(a_delivery(b"{}", TEST_SECRET))
-    assert a_plugin([TEST_SECRET], allow_test_secret=True).validate_webhook(a_delivery(b"{}", TEST_SECRET))
+    assert a_plugin([TEST_SECRET], test_button=True).validate_webhook(a_delivery(b"{}", TEST_SECRET))
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,10 @@ class _HtmlReader(HTMLParser):
         self.pre: list[str] | None = None
         self.heading = 0
 
+    def parse_marked_section(self, i: int, report: int = 1) -> int:
+        """Word's conditional comments and whatever else begins with "<![": left out; the parser's own reading of them raises."""
+        return self.parse_bogus_comment(i, bool(report))
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in self.HIDDEN:
             self.hidden += 1
@@ -227,7 +231,9 @@ def _loose(blocks: Iterable[Any]) -> tuple[Block, ...]:
 def from_html(text: str) -> Document:
     """HTML as ticket tools write it; broken markup is read as far as it goes."""
     reader = _HtmlReader()
-    reader.feed(text[:MAX_CHARACTERS])
+    text = text[:MAX_CHARACTERS]
+    end = text.rfind(">") + 1  # no tag ends after it; the parser would look for one's end from each "<" on, in quadratic time
+    reader.feed(text[:end] + text[end:].replace("<", "&lt;"))
     reader.close()
     return reader.document()
 

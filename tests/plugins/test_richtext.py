@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -155,3 +156,17 @@ def test_the_model_is_what_the_readers_make() -> None:
         List(True, ((Paragraph((Text("c"),)), Paragraph((Text("d"),))),)),
     )
     assert from_markdown("```\nx\n```").blocks == (CodeBlock("x"),)
+
+
+@pytest.mark.parametrize("unit", ["<a ", "<", "</a ", "<!--", "<![", '<a b="', "<?", "<![CDATA["])
+@pytest.mark.parametrize("end", ["", ">"])
+def test_html_that_never_ends_a_tag_is_read_in_bounded_time(unit: str, end: str) -> None:
+    """The standard parser looks for a tag's end from each "<" on: a hundred kilobytes of "<a " took it three minutes."""
+    began = time.process_time()
+    from_html(unit * 30_000 + end)
+    assert time.process_time() - began < 2
+
+
+def test_words_conditional_comments_are_left_out() -> None:
+    """Mail from Office is full of them, and the standard parser raises over a broken one."""
+    assert to_plain(from_html("<p>before <![if !supportLists]>between<![endif]> <![ after</p>")).startswith("before between")

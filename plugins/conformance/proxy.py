@@ -47,10 +47,12 @@ class ProxyFault:
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """One request that reached the proxy; `path` without its query."""
+    """One request that reached the proxy; `path` without its query. `proof` is what its Authorization or Cookie header held."""
 
     method: str
     path: str
+    query: str = ""
+    proof: str = ""
 
 
 class _Message:
@@ -131,8 +133,10 @@ class FaultProxy:
         parser = httptools.HttpRequestParser(message)
         if not await _read(reader, parser, message):
             return False
-        method, path = parser.get_method().decode(), message.url.decode("latin-1").partition("?")[0]
-        self.seen.append(SeenRequest(method, path))
+        method = parser.get_method().decode()
+        path, _, query = message.url.decode("latin-1").partition("?")
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in message.headers}
+        self.seen.append(SeenRequest(method, path, query, headers.get("authorization") or headers.get("cookie") or ""))
         fault = self._take(method, path)
         if self.latency:
             await asyncio.sleep(self.latency)

@@ -16,6 +16,7 @@ from plugins.conformance.receiver import Receiver
 from plugins.conformance.subject import Subject
 from plugins.http.client import ApiClient
 from plugins.http.limits import Limits
+from plugins.http.retry import RetrySchedule
 from plugins.manifest import Conformance
 from plugins.sandbox.server import SandboxProcess
 
@@ -77,9 +78,9 @@ class Stand:
         known = {name: value for name, value in self.sandbox.credentials.items() if name != "person"}
         return {"base_url": self.proxy.url, **known, "webhook": self.sandbox.webhook, **self.told.settings, **more}
 
-    def client(self, base_url: str | None = None, limits: Limits | None = None) -> ApiClient:
+    def client(self, base_url: str | None = None, limits: Limits | None = None, retries: RetrySchedule | None = None) -> ApiClient:
         """A client of its own, as the host would give one; closed when the check ends."""
-        client = ApiClient(self.proxy.url if base_url is None else base_url, limits=limits)
+        client = ApiClient(self.proxy.url if base_url is None else base_url, limits=limits, retries=retries)
         self._clients.append(client)
         return client
 

@@ -144,6 +144,21 @@ async def two_live_keys(stand: Stand) -> None:
 
 
 @check(
+    "verification.rotated_meanwhile",
+    "A secret that changes while the plugin runs counts at once: nobody restarts a worker to rotate a key.",
+)
+async def rotated_meanwhile(stand: Stand) -> None:
+    delivery, live = await stand.delivery(), [OTHER_KEY]
+    hidden = stand.webhook_secrets()
+    if not hidden:
+        raise NotApplicable("plugin.toml marks no webhook setting as secret")
+    plugin = stand.reader(secrets=lambda reference: list(live) if reference in hidden else as_written(reference))
+    refused(plugin, delivery, "a delivery of a key that is not live yet")
+    live[:] = [secret.encode() for secret in hidden]
+    accepted(plugin, delivery, "a delivery of a key that became live after the plugin was built")
+
+
+@check(
     "verification.key_is_named",
     "The event names the key that proved it, so one can see when the old one is no longer used; it never tells it.",
 )

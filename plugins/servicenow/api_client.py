@@ -9,7 +9,6 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as BadBase64
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -34,8 +33,7 @@ _MANDATORY = re.compile(r"mandatory:?\s*([^\"<>\r\n]{1,160})", re.IGNORECASE)
 _ABORTED = re.compile(r"business rule|data policy|mandatory|aborted|state model|transition", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class SubRequest:
+class SubRequest(msgspec.Struct, frozen=True):
     """One request inside a batch; `path` begins at the instance's root."""
 
     method: str
@@ -181,7 +179,7 @@ def servicenow_error(answer: Answer) -> ApiError | None:
         return error_for(answer, "an error under a success", FatalApiError)
     if not isinstance(fault, dict):
         if answer.status == 404:
-            return error_for(answer, "no instance at this address; check base_url", FatalApiError)
+            return error_for(answer, "by a gateway, not by an instance: check base_url")
         if answer.headers.get("x-mfa_token"):
             return error_for(answer, "the account asks for a second factor; use OAuth or an account without one")
         return error_for(answer, str(fault or "")[:60])

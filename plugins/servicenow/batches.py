@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Protocol
 
@@ -27,16 +26,12 @@ class UpdatesOne(Protocol):
     async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef: ...
 
 
-@dataclass(frozen=True, slots=True)
 class BatchUpdate:
     """One run of batch_update_tickets."""
 
-    plugin: UpdatesOne
-    locator: Locator
-    api: ServiceNowClient
-    writer: ServiceNowWriter
-    columns: Columns
-    results: dict[str, BatchResult] = field(default_factory=dict)
+    def __init__(self, plugin: UpdatesOne, locator: Locator, api: ServiceNowClient, writer: ServiceNowWriter, columns: Columns) -> None:
+        self.plugin, self.locator, self.api, self.writer, self.columns = plugin, locator, api, writer, columns
+        self.results: dict[str, BatchResult] = {}
 
     async def run(self, changes: Mapping[str, TicketChanges]) -> list[BatchResult]:
         """Each change once, with its own result.

@@ -33,8 +33,9 @@ def read(text: str) -> str:
 def entries(display: str) -> Iterator[str]:
     """The entries in a journal's display value, newest first; none where it does not look like one."""
     heads = list(_HEAD.finditer(display))
-    for head, following in zip(heads, [*heads[1:], None], strict=True):
-        yield read(display[head.end() : following.start() if following else None])
+    ends = [*(head.start() for head in heads[1:]), len(display)]
+    for head, end in zip(heads, ends, strict=False):  # without a head there is one end too many
+        yield read(display[head.end() : end])
 
 
 def _defused(text: str) -> str:

@@ -36,7 +36,6 @@ from plugins.mapping import to_micros
 from plugins.marker import same_marker
 from plugins.servicenow import journal
 from plugins.servicenow.api_client import BOTH_VALUES, Row, ServiceNowClient, escaped, servicenow_error
-from plugins.servicenow.batches import BatchUpdate
 from plugins.servicenow.columns import Columns
 from plugins.servicenow.locating import MAX_ASKED, Locator, chunks, missing
 from plugins.servicenow.payload import ServiceNowPayload, id_of, shown, text_of
@@ -47,8 +46,8 @@ if TYPE_CHECKING:
     from plugins.http.client import ApiClient
     from plugins.servicenow.cmdb_client import CmdbClient
 
-MAX_ATTACHMENT = 1 << 30
-"""com.glide.attachment.max_size, as the product comes."""
+MAX_ATTACHMENT = 50 << 20
+"""The product itself takes 1 GiB (com.glide.attachment.max_size); more than this is taken when a tenant says so."""
 MAX_PEOPLE = 50
 SLA_FIELDS = ("sla", "stage", "has_breached", "planned_end_time", "end_time")
 PERSON_FIELDS = ("sys_id", "name", "email", "user_name", "title", "phone", "department", "location")
@@ -224,6 +223,8 @@ class ServiceNowPlugin(TicketingToolPlugin):
 
     async def batch_update_tickets(self, changes: Mapping[str, TicketChanges]) -> Sequence[BatchResult]:
         """Through the Batch API, judged request by request; what it had no time for is looked at and sent again."""
+        from plugins.servicenow.batches import BatchUpdate  # few hosts need it, and it takes time to load
+
         return await BatchUpdate(self, self._locator, self._api, self._writer, self._columns).run(changes)
 
     async def add_note(self, ticket_id: str, note: NewNote) -> str:

@@ -63,7 +63,7 @@ class ServiceNowSandbox(Sandbox):
     def credentials(self) -> Mapping[str, Any]:
         person = base64.b64encode(f"{PERSON}:{self.accounts.password(PERSON)}".encode()).decode()
         return {
-            "auth": {"user": OURS, "password": self.accounts.password(OURS)},
+            "auth": self.accounts.client,
             "actor": OURS,
             "person": {"headers": {"Authorization": f"Basic {person}"}},
         }

@@ -6,7 +6,7 @@ https://www.servicenow.com/docs, GlideCertificateEncryption: `generateMac` answe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from plugins.api import Delivery, PluginConfigError, Verified
@@ -19,23 +19,18 @@ _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _HEX_LENGTH = 64
 
 
-@dataclass(frozen=True, slots=True)
 class EitherEncoding:
     """Takes a SHA-256 HMAC in hex or in base64, told apart by its length: scripts on an instance can make either."""
 
-    hex: HmacHeader | TimestampedHmac
-    base64: HmacHeader | TimestampedHmac
+    def __init__(self, hmac: HmacHeader | TimestampedHmac) -> None:
+        self._hex, self._base64 = hmac, replace(hmac, encoding="base64")
 
     def validate(self, delivery: Delivery, secrets: Sequence[bytes]) -> Verified:
-        presented = (delivery.headers.get(self.hex.header) or "").strip()
+        presented = (delivery.headers.get(self._hex.header) or "").strip()
         if presented[: len(PREFIX)].lower() == PREFIX:
             presented = presented[len(PREFIX) :]
         in_hex = len(presented) == _HEX_LENGTH and _HEX_DIGITS.issuperset(presented)
-        return (self.hex if in_hex else self.base64).validate(delivery, secrets)
-
-
-def _either(hmac: HmacHeader | TimestampedHmac) -> EitherEncoding:
-    return EitherEncoding(hmac, replace(hmac, encoding="base64"))
+        return (self._hex if in_hex else self._base64).validate(delivery, secrets)
 
 
 class ServiceNowValidator:
@@ -59,7 +54,7 @@ def _validator(webhook: Mapping[str, Any]) -> WebhookValidator:
         tolerance = webhook.get("tolerance", 300)
         if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or tolerance <= 0:
             raise PluginConfigError("webhook.tolerance must be a positive number of seconds")
-        return _either(
+        return EitherEncoding(
             TimestampedHmac(
                 header=header or SIGNATURE,
                 timestamp_header=str(webhook.get("timestamp_header") or TIMESTAMP).lower(),
@@ -70,7 +65,7 @@ def _validator(webhook: Mapping[str, Any]) -> WebhookValidator:
             )
         )
     if scheme == "hmac_body":
-        return _either(HmacHeader(header=header or SIGNATURE, prefix=PREFIX, prefix_optional=True))
+        return EitherEncoding(HmacHeader(header=header or SIGNATURE, prefix=PREFIX, prefix_optional=True))
     if scheme == "shared_secret":
         return SharedSecretHeader(header=header or "x-webhook-secret")
     if scheme == "query":

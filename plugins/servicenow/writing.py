@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from plugins.api import FatalApiError, NewTicket, PluginConfigError, Priority, TicketChanges, TicketStatus, TicketType, ValidationRefused
 from plugins.mapping import tenant_words
@@ -40,8 +41,7 @@ CHECKED = frozenset({"short_description", "impact", "urgency", "priority", EXTER
 Writes = tuple[dict[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
+class Located(msgspec.Struct, frozen=True, kw_only=True):
     """Where a ticket stands: its table, its state's code, what its event column holds, and of a change its type."""
 
     sys_id: str

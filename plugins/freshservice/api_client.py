@@ -37,6 +37,10 @@ class FreshserviceClient:
         """The agent whose key this is."""
         return _object(await self._http.request("GET", f"{API}/agents/me"), "agent")
 
+    async def tries_tickets(self) -> None:
+        """The smallest read there is: raises when our key may not even that."""
+        _list(await self._http.request("GET", f"{API}/tickets", params={**self._where, "per_page": 1}), "tickets")
+
     async def workspace(self, number: int) -> Json:
         return _object(await self._http.request("GET", f"{API}/workspaces/{number}"), "workspace")
 
@@ -100,7 +104,7 @@ class FreshserviceClient:
         return _list(await self._http.request("GET", f"{API}/{record.name}_form_fields", params=self._where), name)
 
     def download(self, url: str, max_bytes: int) -> AsyncGenerator[bytes, None]:
-        """A file from its `attachment_url`, a signed address that is good for some minutes."""
+        """A file from its `attachment_url`, an address that is its own key and good for some minutes."""
         return self._http.stream("GET", url, max_bytes=max_bytes)
 
     async def _pages(
@@ -122,8 +126,6 @@ def freshservice_error(answer: Answer) -> ApiError | None:
         return None
     body = answer.json()
     if not isinstance(body, dict):
-        if answer.status == 404 and b"<" in answer.body[:500]:
-            return error_for(answer, "no service desk at this address; check base_url", FatalApiError)
         return error_for(answer)
     faults = body.get("errors")
     if isinstance(faults, list) and faults:

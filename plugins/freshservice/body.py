@@ -47,15 +47,25 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "workspace": ("workspace_id", "ticket_workspace_id"),
     "event": ("event_type", "event", "action", "triggered_event"),
     "actor": ("actor_email", "actor", "performed_by_email", "performed_by", "updated_by", "actor_id"),
-    "comment": ("comment", "note", "latest_note", "conversation", "latest_private_note", "latest_public_comment", "latest_comment"),
+    "comment": (
+        "comment_text",
+        "comment",
+        "note",
+        "latest_note",
+        "conversation",
+        "latest_private_note",
+        "latest_public_comment",
+        "latest_comment",
+    ),
     "custom_fields": ("custom_fields",),
     "external_id": ("external_id", "external_ref"),
 }
 """Where the known shapes hold each canonical field: looked for in each layer of the body, outermost first."""
 
+OTHER_MODULES: Final = frozenset({"asset", "task", "contract", "solution", "purchase order"})
 _FROM_TO = re.compile(r"^\{?\s*(\w+)\s*:\s*\{\s*from")
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
-_MARKUP = re.compile(r"<[a-zA-Z/!]")
+_MARKUP = re.compile(r"</[a-zA-Z]+>|<(?:br|hr|img|div|p|span|ul|ol|table)\b")
 _CHANGED: Final[Mapping[str, str]] = {
     "responder_id": "assignee",
     "agent_id": "assignee",
@@ -89,9 +99,9 @@ def decoded(delivery: Delivery) -> Json:
 
 
 class Body:
-    """One delivery, opened: the layers a field is looked for in, the kind of record, and its number."""
+    """One delivery, opened: the layers a field is looked for in, the kind of record, which a rule may state, and its number."""
 
-    __slots__ = ("actor", "changes", "layers", "mapped", "number", "prefix", "record")
+    __slots__ = ("actor", "changes", "kind", "kind_is_known", "layers", "mapped", "number", "prefix", "record")
 
     def __init__(self, document: Json, paths: FieldMap | None) -> None:
         self.mapped = {name: value for name, value in paths.read(document).items() if value is not None} if paths else {}
@@ -105,12 +115,10 @@ class Body:
         self.actor, self.changes = outer.get("actor"), outer.get("changes")
         nested = next((RECORDS[name] for name, _ in inner if name in RECORDS), None)
         self.prefix, self.number, record = self._identified(nested)
-        self.record: Record = BY_PREFIX.get(self.prefix) or self._said() or record or TICKET
-
-    def _said(self) -> Record | None:
-        """The kind a rule's template states, as `kind` or `module`."""
-        word = to_text(self.mapped.get("kind") or self.first(("kind", "module", "record_type"))).strip().lower()
-        return RECORDS.get(word) or RECORDS.get(word.rstrip("s"))
+        self.kind = to_text(self.mapped.get("kind") or self.first(("kind", "module", "record_type"))).strip().lower()
+        said = RECORDS.get(self.kind) or RECORDS.get(self.kind.rstrip("s"))
+        self.record: Record = BY_PREFIX.get(self.prefix) or said or record or TICKET
+        self.kind_is_known = not self.kind or said is not None
 
     def _identified(self, nested: Record | None) -> tuple[str, str | None, Record | None]:
         if (parsed := parse_id(self.mapped.get("ticket_id"))) is not None:
@@ -139,7 +147,8 @@ class Body:
 
     @property
     def ticket_id(self) -> str | None:
-        return None if self.number is None else self.record.id_of(self.number)
+        """None also for a rule of another module, whose ids count something else."""
+        return None if self.number is None or self.kind.rstrip("s") in OTHER_MODULES else self.record.id_of(self.number)
 
 
 def plain(text: str) -> str:
@@ -185,16 +194,19 @@ def comment_in(body: Body, extra: Json) -> tuple[bool, Any]:
         value = body.first((source,)) if source else None
     author: Any = None
     public = body.mapped.get("comment_public", body.first(("comment_public", "note_public", "public")))
+    said = to_text(value)
     if type(value) is dict:
         author = value.get("agent") or value.get("user") or value.get("author") or value.get("user_id")
         for name, meaning in (("private", False), ("public", True), ("is_private", False)):
             if value.get(name) is not None:
                 public = meaning if _true(value[name]) else not meaning
-        value = value.get("body_text") or value.get("body")
-    if value is None or type(value) in (dict, list):
+        said = to_text(value.get("body_text")) or plain(to_text(value.get("body")))
+    elif source != "comment_text":
+        said = plain(unescaped(said))
+    if not said:
         return False, author
-    extra["comment"] = plain(unescaped(to_text(value)))
-    extra["comment_public"] = source in ("latest_public_comment",) if public is None else _true(public)
+    extra["comment"] = said
+    extra["comment_public"] = source == "latest_public_comment" if public is None else _true(public)
     return True, author
 
 

@@ -94,6 +94,8 @@ class FreshservicePayload:
         comment, author = comment_in(body, extra)
         status = self._status(body.record, body.get("status"), extra)
         event = body.get("event")
+        if not body.kind_is_known:
+            extra["unknown"] = {**extra.get("unknown", {}), "kind": body.kind[:80]}
         changed = changed_in(body.changes, event)
         if changed:
             extra["changed"] = changed

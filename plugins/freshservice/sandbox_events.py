@@ -42,7 +42,7 @@ def template_body(record: Record, document: Mapping[str, Any], event: str, actor
         "ticket_description_text": document["description_text"],
     }
     if note is not None:
-        values |= {"comment_public": str(not note.get("private", True)).lower(), "comment": note["body_text"]}
+        values |= {"comment_public": str(not note.get("private", True)).lower(), "comment_text": note["body_text"]}
     return _pasted({"freshservice_webhook": values})
 
 

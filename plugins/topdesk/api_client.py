@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from plugins.api import ApiError, CredentialsRefused, TornAnswer, ValidationRefused
+from plugins.api import ApiError, TornAnswer, ValidationRefused
 from plugins.http.errors import Answer, error_for
 from plugins.http.limits import segment
 from plugins.topdesk.payload import to_unid
@@ -38,12 +38,11 @@ class UnknownValue(ValidationRefused):
 def topdesk_error(answer: Answer) -> ApiError | None:
     """A failure named by status first, then by the messages in either of TOPdesk's two shapes, in English or Dutch.
 
-    A sign-in page under 200 is a wrong address or an account that may not use the API; 403 for an archived card is no matter of
-    credentials.
+    A web page under 200 is a gateway's, or a sign-in page; 403 for an archived card is no matter of credentials.
     """
     if 200 <= answer.status < 300:
         if "text/html" in answer.headers.get("content-type", "") and not answer.path.endswith("/download"):
-            return error_for(answer, "a web page in place of data: check base_url, and the account's access to the API", CredentialsRefused)
+            return error_for(answer, "a web page in place of data; check base_url, and the account's access to the API", TornAnswer)
         return None
     detail = "; ".join(_faults(answer.json()))
     if answer.status == 403 and "archived" in detail:

@@ -76,6 +76,11 @@ FIELDS: Final = FieldMap(
     }
 )
 
+NAMED_KINDS: Final[Mapping[str, TicketType]] = {
+    **dict.fromkeys(("incidentId", "incidentNumber", "meldingId", "meldingnummer"), TicketType.INCIDENT),
+    **dict.fromkeys(("changeId", "changeNumber", "wijzigingId", "wijzigingsnummer"), TicketType.CHANGE),
+}
+
 _UNID = re.compile(r"\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?", re.IGNORECASE)
 _FORMATTED = re.compile(r"<(?:/(?:i|em|b|strong|u|h5|h6|p|div|span)|br ?/?|img [^<>]*)>", re.IGNORECASE)
 """Of a memo's own tags; other words in angle brackets are a person's."""
@@ -130,21 +135,28 @@ class TopdeskReader:
         document, nested = _card_in(_decoded(delivery))
         found = self._fields.read(document)
         subject, verb = _event_parts(found["event"])
-        kind = _kind(found["kind"]) or _kind(subject) or _kind(nested) or _kind(found["type"]) or _kind(found["status"])
+        kind = (
+            _kind(found["kind"])
+            or _kind(subject)
+            or _kind(nested)
+            or _kind(found["type"])
+            or _kind(found["status"])
+            or _kind_by_name(document)
+        )
         change = EVENTS.get(squeezed(verb), TicketChange.UNKNOWN)
         return self._metadata(document, found, kind, change, event=to_text(found["event"]))
 
     # the API's documents -----------------------------------------------------------------------------------------------
     def incident(self, document: Json) -> TicketMetadata:
         """An incident as the API shows it."""
-        return self._metadata(document, self._read_api(document), TicketType.INCIDENT, TicketChange.UNKNOWN)
+        return self._metadata(document, self._read_api(document), TicketType.INCIDENT, TicketChange.UNKNOWN, api=True)
 
     def change(self, document: Json, request: str = "") -> TicketMetadata:
         """An operator change as the API shows it; its request is read from another place."""
         found = self._read_api(document)
         found["description"] = request
         found["status"], found["workflow"] = document.get("processingStatus"), _name(document.get("status"))
-        return self._metadata(document, found, TicketType.CHANGE, TicketChange.UNKNOWN)
+        return self._metadata(document, found, TicketType.CHANGE, TicketChange.UNKNOWN, api=True)
 
     def id_of(self, document: Json) -> str | None:
         """The ticket's id in a document of the API, by the setting `ticket_ids`."""
@@ -160,12 +172,12 @@ class TopdeskReader:
 
     # both --------------------------------------------------------------------------------------------------------------
     def _metadata(
-        self, document: Json, found: Mapping[str, Any], kind: TicketType | None, change: TicketChange, event: str = ""
+        self, document: Json, found: Mapping[str, Any], kind: TicketType | None, change: TicketChange, *, event: str = "", api: bool = False
     ) -> TicketMetadata:
         ticket_id, unid, number = self._ids(document)
         if ticket_id is None:
             raise NotADelivery("the body names no card; put unid or number into the action's template, or set webhook.fields.ticket_id")
-        kind = kind or (kind_of_number(number) if number else None) or TicketType.UNKNOWN
+        kind = kind or (kind_of_number(number) if number else TicketType.UNKNOWN)
         extra: dict[str, Any] = {"number": number, "unid": unid, "external_id": to_text(found["external_id"]) or None}
         if event:
             extra["event"] = event
@@ -181,6 +193,8 @@ class TopdeskReader:
                 type_ = by_word
             if by_word is TicketType.UNKNOWN and _kind(type_word) is None:
                 unknown["type"] = type_word[:80]
+        if type_ is TicketType.UNKNOWN and "type" not in unknown and (word := _name(found["kind"]) or event):
+            unknown["type"] = word[:80]
         status = self._status(found, extra, unknown)
         actor, actor_name = _person(found["actor"])
         if actor is None and change is TicketChange.CREATED:
@@ -210,7 +224,7 @@ class TopdeskReader:
             status=status,
             change=change,
             subject=to_text(found["subject"]),
-            description=_description(found["description"]),
+            description=first_request(found["description"]) if api else _description(found["description"]),
             requester=_requester(found["requester"]),
             assignee=_name(found["assignee"]) or None,
             actor=actor,
@@ -327,6 +341,11 @@ def _event_parts(event: Any) -> tuple[str, str]:
 
 def _kind(word: Any) -> TicketType | None:
     return KINDS.get(squeezed(word).removesuffix("archived"))
+
+
+def _kind_by_name(document: Json) -> TicketType | None:
+    """What the name of the card's id tells: `incidentId`, `wijzigingsnummer`."""
+    return next((kind for name, kind in NAMED_KINDS.items() if document.get(name)), None)
 
 
 def _name(value: Any) -> str:

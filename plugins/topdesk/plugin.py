@@ -34,11 +34,6 @@ from plugins.api import (
 from plugins.mapping import to_id, to_micros
 from plugins.marker import same_marker
 from plugins.richtext import from_markdown, to_plain, with_marker
-from plugins.topdesk.api_client import TopdeskClient, UnknownValue, is_unid_prefix, quoted, topdesk_error
-from plugins.topdesk.assets import assets_of
-from plugins.topdesk.changes import ChangeNotes, change_change, new_change
-from plugins.topdesk.incidents import changed_incident, new_incident
-from plugins.topdesk.lists import TenantLists, language_of
 from plugins.topdesk.memo import find_update_tag, memo_text, to_memo
 from plugins.topdesk.payload import TopdeskReader, kind_of_number, to_unid
 from plugins.topdesk.trail import change_trail, changes_since
@@ -47,6 +42,9 @@ from plugins.topdesk.webhook_validator import validator_of
 if TYPE_CHECKING:
     import httpx
 
+    from plugins.topdesk.api_client import TopdeskClient
+    from plugins.topdesk.desk import Desk
+
 Json = dict[str, Any]
 T = TypeVar("T")
 
@@ -54,7 +52,6 @@ IDS_AT_ONCE: Final = 50
 CONCURRENCY: Final = 8
 MAX_ATTACHMENT: Final = 50 << 20
 KINDS_KEPT: Final = 10_000
-CHANGES_LOOKED_INTO: Final = 100
 
 
 class TopdeskPlugin(TicketingToolPlugin):
@@ -71,9 +68,7 @@ class TopdeskPlugin(TicketingToolPlugin):
         self._webhook: Mapping[str, Any] = settings.get("webhook") or {}
         self._validator = validator_of(self._webhook)
         self._reader = TopdeskReader(context.tenant, settings)
-        self._lists = TenantLists(settings, self._reader)
         self._kinds: dict[str, TicketType] = {}
-        self._change_notes = ChangeNotes(shown_is_meant=settings.get("change_notes") == "visible")
 
     # pure ------------------------------------------------------------------------------------------------------------
     def validate_webhook(self, delivery: Delivery) -> Verified:
@@ -93,14 +88,17 @@ class TopdeskPlugin(TicketingToolPlugin):
 
     # calls -----------------------------------------------------------------------------------------------------------
     @cached_property
+    def _desk(self) -> Desk:
+        from plugins.topdesk.desk import Desk  # with the first call, not with the plugin: the door only reads
+
+        return Desk(self.context.http(), self._auth(), self.context.settings, self._reader)
+
+    @property
     def _api(self) -> TopdeskClient:
-        settings = self.context.settings
-        base = str(settings.get("base_url") or "").rstrip("/").removesuffix("/tas/api").removesuffix("/tas")
-        headers = {"Accept": "application/json", "Accept-Language": language_of(settings)}
-        return TopdeskClient(self.context.http().bound(base_url=base, auth=self._auth(), headers=headers, error_for=topdesk_error))
+        return self._desk.api
 
     def _auth(self) -> httpx.Auth:
-        from plugins.http.auth import BasicAuth  # with the first call, not with the plugin: the door only reads
+        from plugins.http.auth import BasicAuth
 
         auth = self.context.settings.get("auth") or {}
         if not auth.get("user") or not auth.get("application_password"):
@@ -119,7 +117,7 @@ class TopdeskPlugin(TicketingToolPlugin):
         try:
             return await self._either(ticket_id, self._incident, self._change)
         except NotFound:
-            whole = await self._completed(ticket_id)
+            whole = await self._desk.completed(ticket_id)
             if whole is None:
                 raise
             return await self._incident(whole)
@@ -134,7 +132,7 @@ class TopdeskPlugin(TicketingToolPlugin):
         for start in range(0, len(incidents), IDS_AT_ONCE):
             chunk = incidents[start : start + IDS_AT_ONCE]
             try:
-                found = await self._incidents_by_id(chunk)
+                found = await self._desk.incidents_by_id(chunk)
             except ApiError as exc:
                 for ticket_id in chunk:
                     yield BatchResult(ticket_id, error=exc)
@@ -149,11 +147,10 @@ class TopdeskPlugin(TicketingToolPlugin):
 
     async def find_by_external_id(self, external_id: str) -> TicketRef | None:
         """By the external number. Changes cannot be searched by it: the newest hundred that are open are looked into."""
-        query, fields = f"externalNumber=={quoted(external_id)}", "id,number,externalNumber,creationDate,modificationDate"
-        found = [row async for row in self._api.incidents(query, fields) if row.get("externalNumber") == external_id]
-        if found:
-            return self._ref(min(found, key=lambda row: to_micros(row.get("creationDate")) or 0), TicketType.INCIDENT)
-        return await self._change_by_external_id(external_id) if self._takes_changes else None
+        if incident := await self._desk.incident_of(external_id):
+            return self._ref(incident, TicketType.INCIDENT)
+        change = await self._desk.change_of(external_id) if self._takes_changes else None
+        return self._ref(change, TicketType.CHANGE) if change else None
 
     async def has_update(self, ticket_id: str, event_id: str) -> bool:
         return await self._told(ticket_id, lambda text: find_update_tag(text) == event_id)
@@ -197,27 +194,26 @@ class TopdeskPlugin(TicketingToolPlugin):
 
     async def device_context(self, ticket: TicketMetadata) -> DeviceContext | None:
         """The assets linked to the card, with their own links. None where there are none, or no asset management."""
+        from plugins.topdesk.assets import assets_of
+
         return await assets_of(self._api, ticket)
 
     # writes ----------------------------------------------------------------------------------------------------------
     async def create_ticket(self, ticket: NewTicket) -> TicketRef:
         if ticket.type is TicketType.CHANGE and self._takes_changes:
-            card = await self._worded(lambda: new_change(self._api, self.context.settings, self._lists, ticket))
-            made = self._ref(card, TicketType.CHANGE)
+            made = self._ref(await self._desk.create_change(ticket), TicketType.CHANGE)
             self._remember(made.ticket_id, TicketType.CHANGE)
             return made
-        card = await self._worded(lambda: self._api.create_incident(new_incident(self.context.settings, self._lists, ticket)))
-        return self._ref(card, TicketType.INCIDENT)
+        return self._ref(await self._desk.create_incident(ticket), TicketType.INCIDENT)
 
     async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef:
         """With an internal entry that carries the event's id; on a change, a memo that tells what was changed."""
 
         async def incident(ticket_id: str) -> TicketRef:
-            card = await self._worded(lambda: self._patch(ticket_id, changed_incident(self.context.settings, self._lists, changes)))
-            return self._ref(card, TicketType.INCIDENT)
+            return self._ref(await self._desk.update_incident(ticket_id, changes), TicketType.INCIDENT)
 
         async def change(ticket_id: str) -> TicketRef:
-            await self._worded(lambda: change_change(self._api, self._lists, ticket_id, changes))
+            await self._desk.update_change(ticket_id, changes)
             return TicketRef(ticket_id=ticket_id)
 
         return await self._either(ticket_id, incident, change)
@@ -238,14 +234,14 @@ class TopdeskPlugin(TicketingToolPlugin):
             document = with_marker(document, note.marker)
 
         async def incident(ticket_id: str) -> str:
-            await self._patch(ticket_id, {"action": to_memo(document), "actionInvisibleForCaller": not note.public})
+            await self._desk.patch(ticket_id, {"action": to_memo(document), "actionInvisibleForCaller": not note.public})
             async for entry in self._api.actions(ticket_id):
                 if same_marker(memo_text(entry.get("memoText")), note.marker) and (entry_id := to_id(entry.get("id"))):
                     return entry_id
             raise TornAnswer("TOPdesk took a note and does not list it", in_doubt=True)
 
         async def change(ticket_id: str) -> str:
-            return await self._change_notes.add(self._api, ticket_id, to_plain(document), hidden=not note.public)
+            return await self._desk.notes_on_changes.add(self._api, ticket_id, to_plain(document), hidden=not note.public)
 
         return await self._either(ticket_id, incident, change)
 
@@ -290,12 +286,12 @@ class TopdeskPlugin(TicketingToolPlugin):
             yield chunk
 
     async def health_check(self) -> Health:
-        """Sees through a person's account, which may read and is refused nearly every field, and a sign-in page under status 200."""
+        """Sees through a person's account, which may read and is refused nearly every field, and a web page under status 200."""
         try:
             await self._api.version()
             operator = await self._api.current_operator()
         except (NotFound, CredentialsRefused) as exc:
-            if exc.status in (401, 200):
+            if exc.status == 401:
                 return Health(False, str(exc))
             return Health(False, "our account is no operator's, or may not use the API, or base_url is wrong: TOPdesk does not know us")
         except (ApiError, PluginConfigError) as exc:
@@ -354,60 +350,6 @@ class TopdeskPlugin(TicketingToolPlugin):
         requests = await self._api.change_requests(ticket_id)
         oldest = min(requests, key=lambda entry: to_micros(entry.get("entryDate")) or 0, default={})
         return self._read(lambda document: self._reader.change(document, memo_text(oldest.get("memoText"))), card)
-
-    async def _completed(self, ticket_id: str) -> str | None:
-        """The whole UUID of the one incident whose UUID begins so; None for none, several, or a TOPdesk that cannot search so."""
-        if not is_unid_prefix(ticket_id):
-            return None
-        try:
-            found = [row async for row in self._api.incidents(f"id=sw={quoted(ticket_id.lower())}", "id", page_size=2)]
-        except ValidationRefused:
-            return None
-        return to_unid(found[0].get("id")) if len(found) == 1 else None
-
-    async def _incidents_by_id(self, ticket_ids: Sequence[str]) -> dict[str, Json]:
-        unids = {unid: ticket_id for ticket_id in ticket_ids if (unid := to_unid(ticket_id))}
-        numbers = [ticket_id for ticket_id in ticket_ids if to_unid(ticket_id) is None]
-        found = {}
-        for name, values in (("id", list(unids)), ("number", numbers)):
-            if values:
-                async for row in self._api.incidents(f"{name}=in=({','.join(map(quoted, values))})"):
-                    key = str(row.get(name))
-                    found[unids.get(key, key) if name == "id" else key] = row
-        return found
-
-    async def _change_by_external_id(self, external_id: str) -> TicketRef | None:
-        from plugins.http.gather import each_bounded
-
-        try:
-            listed = [row async for row in self._api.changes(open="true")]
-        except (CredentialsRefused, NotFound):
-            return None  # no change module, or it is closed to us: then no change of ours is in it
-        newest = sorted(listed, key=lambda row: to_micros(row.get("creationDate")) or 0)[-CHANGES_LOOKED_INTO:]
-        async for _, card in each_bounded([str(row.get("id")) for row in newest], self._api.change, CONCURRENCY):
-            if isinstance(card, ApiError) and not isinstance(card, NotFound):
-                raise card
-            if not isinstance(card, ApiError) and card.get("externalNumber") == external_id:
-                return self._ref(card, TicketType.CHANGE)
-        return None
-
-    # parts of writes ---------------------------------------------------------------------------------------------------
-    async def _patch(self, ticket_id: str, body: Json) -> Json:
-        """404 means a missing incident, or a value of the body that does not exist: only a look can tell."""
-        try:
-            return await self._api.update_incident(ticket_id, body)
-        except NotFound as exc:
-            await self._api.incident(ticket_id)
-            raise UnknownValue(f"the incident is there, a value named for it is not: {exc}", status=404) from None
-
-    async def _worded(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Writes with TOPdesk's usual words; once more with the tenant's own where it does not know one of these."""
-        try:
-            return await write()
-        except UnknownValue:
-            if not await self._lists.read(self._api):
-                raise
-        return await write()
 
     async def _told(self, ticket_id: str, tells: Callable[[str], bool]) -> bool:
         async def incident(ticket_id: str) -> bool:

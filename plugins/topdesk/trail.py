@@ -20,11 +20,10 @@ Change = dict[str, Any]
 """{"what", "field", "from", "to", "who", "who_id", "at", "text", "internal", "entry_id"}; `at` in epoch microseconds."""
 
 MAX_TEXT: Final = 4000
-_ARROW = re.compile(r"^[ \t]*[-*•]?[ \t]*([^:\n\[\]]{2,60}):\s*(?:(.{0,200}?)[ \t]+)?(?:->|=>|→)[ \t]*(.{0,200}?)[ \t]*$", re.MULTILINE)
-_CHANGED_FROM = re.compile(
-    r"^[ \t]*(.{2,60}?)\s+(?:was\s+|is\s+)?(?:changed from|gewijzigd van|veranderd van|aangepast van)"
-    r"\s+(.{1,200}?)\s+(?:to|naar)\s+(.{1,200}?)\.?\s*$",
-    re.MULTILINE | re.IGNORECASE,
+MAX_LINES: Final = 50
+_ARROWS: Final = ("->", "=>", "→")
+_CHANGED_FROM: Final = (
+    r"(.{2,60}?) (?:was |is )?(?:changed from|gewijzigd van|veranderd van|aangepast van) (.{1,200}?) (?:to|naar) (.{1,200}?)\.?"
 )
 _PHASES: Final = ("prfc", "rfc", "progress", "evaluation")
 _MOMENTS: Final = (
@@ -37,9 +36,17 @@ _MOMENTS: Final = (
 def field_changes(text: str) -> list[dict[str, str | None]]:
     """The lines of a memo that say a field changed, in Dutch or English: "Prioriteit: P3 -> P1", "Status gewijzigd van A naar B"."""
     found = []
-    for pattern in (_ARROW, _CHANGED_FROM):
-        for match in pattern.finditer(text[:MAX_TEXT]):
-            found.append({"field": field_name(match[1]), "from": match[2] or None, "to": match[3] or None})
+    for line in text[:MAX_TEXT].splitlines()[:MAX_LINES]:
+        line = line.strip().lstrip("-*• ")
+        name, _, rest = line.partition(":")
+        arrow = next((arrow for arrow in _ARROWS if arrow in rest), None)
+        if arrow is not None and 2 <= len(name.strip()) <= 60 and "[" not in name:
+            before, _, after = rest.partition(arrow)
+        elif match := re.fullmatch(_CHANGED_FROM, line[:500], re.IGNORECASE):
+            name, before, after = match.groups()
+        else:
+            continue
+        found.append({"field": field_name(name), "from": before.strip() or None, "to": after.strip() or None})
     return found
 
 

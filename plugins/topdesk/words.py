@@ -93,7 +93,12 @@ KINDS: Final[Mapping[str, TicketType]] = {
 }  # fmt: skip
 """Kinds of card, squeezed to letters in lower case. Anything else (an operational activity, an asset) is UNKNOWN."""
 
-LINES: Final = frozenset({"firstline", "secondline", "partial", "firstlinearchived", "secondlinearchived", "partialarchived"})
+LINES: Final = frozenset(
+    {
+        "firstline", "secondline", "partial", "firstlinearchived", "secondlinearchived", "partialarchived", "eerstelijns", "tweedelijns",
+        "deelmelding",
+    }
+)  # fmt: skip
 """What an incident's `status` holds: its line, not its workflow status."""
 
 EVENTS: Final[Mapping[str, TicketChange]] = {
@@ -167,21 +172,18 @@ CALL_TYPE_NAMES: Final[Mapping[str, Mapping[TicketType, str]]] = {
 """What is preferred when we write, and what is written where the tenant's lists cannot be read."""
 
 NO_SUCH_VALUE: Final = "value not found"
-FAULTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
-    (re.compile(pattern, re.IGNORECASE), fault)
-    for pattern, fault in (
-        (r"cannot be found|not found|kan niet worden gevonden|niet gevonden", NO_SUCH_VALUE),
-        (r"does not exist|bestaat niet|unknown field|onbekend veld", "no such field or value"),
-        (r"too long|longer than|maximum length|te lang|maximale lengte", "too long"),
-        (r"mandatory|required|must be filled|verplicht|moet worden ingevuld", "mandatory"),
-        (r"archived|gearchiveerd", "the card is archived"),
-        (r"not allowed|no permission|geen rechten|niet toegestaan|may not", "not allowed"),
-        (r"operator group|behandelaarsgroep|behandelaargroep", "operator outside the group"),
-    )
+FAULTS: Final = (
+    (r"cannot be found|not found|kan niet worden gevonden|niet gevonden", NO_SUCH_VALUE),
+    (r"does not exist|bestaat niet|unknown field|onbekend veld", "no such field or value"),
+    (r"too long|longer than|maximum length|te lang|maximale lengte", "too long"),
+    (r"mandatory|required|must be filled|verplicht|moet worden ingevuld", "mandatory"),
+    (r"archived|gearchiveerd", "the card is archived"),
+    (r"not allowed|no permission|geen rechten|niet toegestaan|may not", "not allowed"),
+    (r"operator group|behandelaarsgroep|behandelaargroep", "operator outside the group"),
 )
 """What TOPdesk's messages, in either language, amount to; its words themselves may quote the card."""
 
-_FIELD_IN_MESSAGE = re.compile(r"['\"‘“]([A-Za-z_][A-Za-z0-9_.]{0,60})['\"’”]")
+_FIELD_IN_MESSAGE: Final = r"['\"‘“]([A-Za-z_][A-Za-z0-9_.]{0,60})['\"’”]"
 
 
 def squeezed(word: Any) -> str:
@@ -191,8 +193,8 @@ def squeezed(word: Any) -> str:
 
 def fault_of(message: str) -> str:
     """A message of the tool as a short English reason with the field it names; empty when it says nothing we know."""
-    field = _FIELD_IN_MESSAGE.search(message)
-    reason = next((fault for pattern, fault in FAULTS if pattern.search(message)), "")
+    field = re.search(_FIELD_IN_MESSAGE, message)
+    reason = next((fault for pattern, fault in FAULTS if re.search(pattern, message, re.IGNORECASE)), "")
     return ": ".join(part for part in (field[1] if field else "", reason) if part)
 
 

@@ -69,6 +69,7 @@ class SysAidSandbox(DevelopersApi):
     def credentials(self) -> Mapping[str, Any]:
         return {
             "auth": {"user_name": BOT, "password": self.secret("password") + " +&"},
+            "developers_auth": dict(self.developers_auth),
             "actor": BOT,
             "person": {"headers": {"Cookie": f"JSESSIONID={self.secret('person session')}"}},
         }

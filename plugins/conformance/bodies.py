@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 STRANGE: tuple[Any, ...] = (None, True, 0, -1, 10**30, 1e308, "", "\x00\ud800", [], {}, [[]], {"": None}, "x" * 5_000)
-MAX_LEAVES = 400
+MAX_PLACES = 400
 
 
 def as_json(body: bytes) -> Any:
@@ -40,16 +40,21 @@ def at_place(value: Any, place: tuple[str | int, ...]) -> Any:
 
 
 def put(document: Any, place: tuple[str | int, ...], value: Any) -> Any:
-    """A copy of the document with another value at this place."""
-    made = copy.deepcopy(document)
-    at_place(made, place[:-1])[place[-1]] = value
+    """The document with another value at this place; what lies beside its path is shared with the original."""
+    if not place:
+        return value
+    made = copy.copy(document)
+    made[place[0]] = put(made[place[0]], place[1:], value)
     return made
 
 
 def cut(document: Any, place: tuple[str | int, ...]) -> Any:
-    """A copy of the document without this place."""
-    made = copy.deepcopy(document)
-    del at_place(made, place[:-1])[place[-1]]
+    """The document without this place; what lies beside its path is shared with the original."""
+    made = copy.copy(document)
+    if len(place) == 1:
+        del made[place[0]]
+    else:
+        made[place[0]] = cut(made[place[0]], place[1:])
     return made
 
 
@@ -58,9 +63,9 @@ def strings(document: Any) -> Iterator[tuple[str | int, ...]]:
     yield from (place for place in places(document) if isinstance(at_place(document, place), str))
 
 
-def spoilt(document: Any) -> Iterator[tuple[str, bytes]]:
-    """The document with one member replaced by a value of each wrong type; (what was done, body)."""
-    for place in list(places(document))[:MAX_LEAVES]:
+def spoilt(document: Any, among: Iterable[tuple[str | int, ...]]) -> Iterator[tuple[str, bytes]]:
+    """The document with one of these members replaced by a value of each wrong type; (what was done, body)."""
+    for place in among:
         kind = type(at_place(document, place))
         for value in STRANGE:
             if type(value) is not kind or value in ("", "\x00\ud800", -1, 10**30):
@@ -69,7 +74,7 @@ def spoilt(document: Any) -> Iterator[tuple[str, bytes]]:
 
 def shortened(document: Any) -> Iterator[tuple[str, bytes]]:
     """The document with one member left out."""
-    for place in list(places(document))[:MAX_LEAVES]:
+    for place in list(places(document))[:MAX_PLACES]:
         yield f"without {'.'.join(map(str, place))}", encoded(cut(document, place))
 
 

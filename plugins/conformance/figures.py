@@ -77,7 +77,17 @@ class ImportProbe(msgspec.Struct, frozen=True):
     work: list[str] = []
 
 
-def import_probe(subject: Subject, *, warm: bool = True, watched: bool = True) -> ImportProbe:
+def import_probe(subject: Subject) -> ImportProbe:
+    """What the import does: watched once for each subject, and remembered."""
+    if subject.manifest.entry not in _watched:
+        _watched[subject.manifest.entry] = _probe(subject, warm=True, watched=True)
+    return _watched[subject.manifest.entry]
+
+
+_watched: dict[str, ImportProbe] = {}
+
+
+def _probe(subject: Subject, *, warm: bool, watched: bool) -> ImportProbe:
     """Imports the plugin in a fresh interpreter.
 
     `warm`: what a host has loaded anyway is there. Cold: nothing is, but the compiled files are on disk. `watched`: what it does
@@ -97,7 +107,7 @@ def load_ms(subject: Subject, *, warm: bool, tries: int = 3, enough: float = 0.0
     """Milliseconds to import it: the best of some tries, since the machine's own noise only ever adds; fewer once one is `enough`."""
     best = float("inf")
     for _ in range(tries):
-        best = min(best, import_probe(subject, warm=warm, watched=False).ms)
+        best = min(best, _probe(subject, warm=warm, watched=False).ms)
         if best < enough:
             break
     return round(best, 1)

@@ -20,8 +20,10 @@ from plugins.http.retry import RetrySchedule
 from plugins.manifest import Conformance
 from plugins.sandbox.server import SandboxProcess
 
-IMPATIENT = Limits(connect=1.0, read=0.4, total=1.2)
+IMPATIENT = Limits(connect=1.0, read=0.3, total=0.8)
 """A client that gives up while a check can wait for it."""
+SOON = RetrySchedule(first_delay=0.01, longest=0.1)
+"""Repeats as a host's client does, without its pauses."""
 
 Secrets = Callable[[str], Sequence[bytes]]
 
@@ -78,7 +80,7 @@ class Stand:
         known = {name: value for name, value in self.sandbox.credentials.items() if name != "person"}
         return {"base_url": self.proxy.url, **known, "webhook": self.sandbox.webhook, **self.told.settings, **more}
 
-    def client(self, base_url: str | None = None, limits: Limits | None = None, retries: RetrySchedule | None = None) -> ApiClient:
+    def client(self, base_url: str | None = None, limits: Limits | None = None, retries: RetrySchedule = SOON) -> ApiClient:
         """A client of its own, as the host would give one; closed when the check ends."""
         client = ApiClient(self.proxy.url if base_url is None else base_url, limits=limits, retries=retries)
         self._clients.append(client)

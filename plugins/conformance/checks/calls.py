@@ -32,6 +32,7 @@ from plugins.conformance.builders import MANY, a_change, a_note
 from plugins.conformance.check import CheckFailed, NotApplicable, check, require
 from plugins.conformance.proxy import ProxyFault
 from plugins.conformance.stand import IMPATIENT, Stand
+from plugins.http.limits import Limits
 from plugins.marker import note_marker
 from schemas.ids import new_event_id
 
@@ -253,11 +254,11 @@ async def server_error(stand: Stand) -> None:
     same(stand.effects(asked.external_id), ["create"], "effects of one create_ticket answered 502 after the fact")
 
 
-async def doubtful(stand: Stand, fault: ProxyFault, kind: type[ApiError], what: str) -> None:
+async def doubtful(stand: Stand, fault: ProxyFault, kind: type[ApiError], what: str, limits: Limits = IMPATIENT) -> None:
     """One write whose answer is spoilt: an error in doubt, one effect, found by a search."""
     write = await stand.creating(stand.plugin())
     fault.method, fault.path = write.method, write.path
-    plugin, asked = stand.plugin(limits=IMPATIENT), stand.a_ticket()
+    plugin, asked = stand.plugin(limits=limits), stand.a_ticket()
     await stand.created(plugin)
     stand.proxy.arm(fault)
     try:
@@ -288,7 +289,7 @@ async def half_written(stand: Stand) -> None:
 
 @check("calls.slow_loris", "An answer that comes a byte at a time ends at the client's limit, or one slow tool holds every worker.")
 async def slow_loris(stand: Stand) -> None:
-    await doubtful(stand, ProxyFault(kind="drip"), RetriableApiError, "the answer comes byte by byte")
+    await doubtful(stand, ProxyFault(kind="drip"), RetriableApiError, "the answer comes byte by byte", Limits(read=0.3, total=0.5))
 
 
 @check("calls.gateway_page", "200 with a gateway's page is no ticket: it is repeated, never taken for an answer.")

@@ -46,7 +46,7 @@ async def create_twice(stand: Stand) -> None:
 )
 async def search_lag(stand: Stand) -> None:
     plugin, asked = stand.plugin(), stand.a_ticket()
-    stand.sandbox.fault(index_lag=0.3)
+    stand.sandbox.fault(index_lag=0.15)
     await plugin.create_ticket(asked)
     try:
         await until(lambda: plugin.find_by_external_id(asked.external_id))
@@ -59,7 +59,7 @@ async def search_lag(stand: Stand) -> None:
 async def late_success(stand: Stand) -> None:
     plugin, asked = stand.plugin(), stand.a_ticket()
     await stand.created(plugin)
-    stand.sandbox.fault(delay=0.3)
+    stand.sandbox.fault(delay=0.2)
     try:
         await asyncio.wait_for(plugin.create_ticket(asked), 0.1)
     except TimeoutError:

@@ -11,7 +11,8 @@ from plugins.capabilities import CAPABILITIES
 from plugins.conformance.check import CheckFailed, check, require
 from plugins.conformance.figures import import_probe, load_ms
 from plugins.conformance.proxy import ProxyFault
-from plugins.conformance.stand import IMPATIENT, Stand, until
+from plugins.conformance.stand import Stand, until
+from plugins.http.limits import Limits
 
 WARM_MS, COLD_MS = 20.0, 200.0
 BASIC = ("get_ticket", "create_ticket", "update_ticket", "add_note", "find_by_external_id", "has_update", "has_note", "health_check")
@@ -126,7 +127,7 @@ async def cancelled(stand: Stand) -> None:
 
 @check("lifecycle.closed_in_flight", "Closing with a call in flight ends the call in an ApiError, soon: no caller waits for ever.")
 async def closed_in_flight(stand: Stand) -> None:
-    client = stand.client(limits=IMPATIENT)
+    client = stand.client(limits=Limits(read=0.3, total=0.4))
     plugin = stand.plugin(client=client)
     ref = await stand.created(plugin)
     stand.proxy.arm(ProxyFault(kind="hang", times=9))

@@ -233,23 +233,25 @@ async def missing_fields(stand: Stand) -> None:
 
 @check("parsing.wrong_types", "A number where a text was, a list where an object was: no value can make reading fail in another way.")
 async def wrong_types(stand: Stand) -> None:
+    seen: set[tuple[tuple[str | int, ...], str]] = set()
     for fixture, document, plugin in documents(stand):
-        for what, body in bodies.spoilt(document):
+        places = list(bodies.places(document))[: bodies.MAX_PLACES]
+        kinds = {place: (place, type(bodies.at_place(document, place)).__name__) for place in places}
+        new = [place for place in places if kinds[place] not in seen]  # most fixtures share most of their shape
+        seen.update(kinds.values())
+        for what, body in bodies.spoilt(document, new):
             read(plugin, delivery_of(fixture, body), f"{fixture.name} with {what}")
 
 
 @check("parsing.large_body", "Five megabytes of ticket are read in bounded time: one customer's log file must not hold up the others.")
 async def large_body(stand: Stand) -> None:
-    for fixture, document, plugin in list(documents(stand))[:3]:
+    for fixture, document, plugin in longest(stand)[:1]:
         texts = sorted(bodies.strings(document), key=lambda p: len(bodies.at_place(document, p)))
         body = bodies.encoded(bodies.put(document, texts[-1], "word and word. " * (LARGE // 15)) if texts else document)
         read(plugin, delivery_of(fixture, body), f"{fixture.name} with 5 MB of text")
         if isinstance(document, dict):
-            read(
-                plugin,
-                delivery_of(fixture, bodies.encoded({**document, "zz": [{"a": 1}] * (LARGE // 8)})),
-                f"{fixture.name} with 5 MB of list",
-            )
+            many = b'{"zz":[' + b'{"a":1},' * (LARGE // 8) + b"{}]," + bodies.encoded(document)[1:]
+            read(plugin, delivery_of(fixture, many), f"{fixture.name} with 5 MB of list")
 
 
 @check(

@@ -22,6 +22,8 @@ from plugins.api import (
     TornAnswer,
     ValidationRefused,
 )
+from plugins.conformance.builders import a_ticket
+from plugins.conformance.pytest_plugin import ConformanceSuite
 from plugins.http.client import ApiClient
 from plugins.http.errors import Answer
 from plugins.jira.api_client import jira_error_for
@@ -30,10 +32,9 @@ from plugins.marker import note_marker
 from plugins.registry import PluginRegistry
 from plugins.sandbox.server import SandboxProcess
 from schemas.ids import new_event_id
-from tests.contracts.tool_contract import ToolContract, a_ticket
 
 
-class TestJira(ToolContract):
+class TestJira(ConformanceSuite):
     tool_type = "jira"
 
     @pytest.fixture

@@ -25,6 +25,8 @@ from plugins.api import (
     TornAnswer,
     ValidationRefused,
 )
+from plugins.conformance.builders import a_ticket
+from plugins.conformance.pytest_plugin import ConformanceSuite
 from plugins.http.client import ApiClient
 from plugins.http.errors import Answer
 from plugins.marker import note_marker
@@ -33,12 +35,10 @@ from plugins.sandbox.server import SandboxProcess
 from plugins.servicedesk_plus.api_client import RequestRefused, sdp_error_for
 from plugins.servicedesk_plus.plugin import ServiceDeskPlusPlugin
 from schemas.ids import new_event_id
-from tests.contracts.tool_contract import ToolContract, a_ticket
 
 
-class TestServiceDeskPlus(ToolContract):
+class TestServiceDeskPlus(ConformanceSuite):
     tool_type = "servicedesk_plus"
-    retries_webhooks = False
 
     @pytest.fixture
     async def person(self, sandbox: SandboxProcess) -> AsyncIterator[httpx.AsyncClient]:

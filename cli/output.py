@@ -82,6 +82,18 @@ def document(value: Mapping[str, Any], output: str) -> None:
         rows([{"name": k, "value": v} for k, v in value.items()], output, ["name", "value"])
 
 
+def answer(value: Any, output: str) -> None:
+    """Prints whatever it is: an object, a list of objects as rows, or one plain value."""
+    if isinstance(value, Mapping):
+        document(value, output)
+    elif isinstance(value, (list, tuple)) and all(isinstance(item, Mapping) for item in value):
+        rows(value, output)
+    elif output == "yaml":
+        click.echo(_yaml(value), nl=False)
+    else:
+        click.echo(_json(value) if output == "json" or not isinstance(value, str) else value)
+
+
 def _json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
 

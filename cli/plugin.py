@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from cli.output import NOT_FOUND, USAGE, CommandError, document, output_option, rows, say
+from cli.plugin_call import call_plugin
 from cli.plugin_test import test_plugin
 
 if TYPE_CHECKING:
@@ -169,4 +170,5 @@ def _context(tool: str, settings: Mapping[str, Any]) -> PluginContext:
     return PluginContext(tenant="parse", tool=tool, settings=settings, secrets=lambda reference: (), http=no_network)
 
 
+plugin.add_command(call_plugin)
 plugin.add_command(test_plugin)

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 import plugins.zendesk
 from cli.main import cli
+from plugins.zendesk.plugin import ZendeskPlugin
 
 FIXTURES = Path(plugins.zendesk.__file__).parent / "fixtures"
 ROOT = FIXTURES.parents[2]
@@ -26,7 +27,7 @@ def run(*arguments: str, given: bytes = b"") -> Result:
 def test_the_plugins_are_listed_from_their_manifests() -> None:
     """A broken plugin must not keep one from seeing what is installed."""
     found = {row["tool_type"]: row for row in json.loads(run("plugin", "list", "-o", "json").stdout)}
-    assert found["zendesk"]["version"] == "1.0.0"
+    assert found["zendesk"]["version"] == ZendeskPlugin.version
     assert found["zendesk"]["sandbox"] is True
     assert "zendesk" in [row["tool_type"] for row in json.loads(run("sandbox", "list", "-o", "json").stdout)]
 
@@ -81,7 +82,7 @@ def test_headers_reach_the_plugin() -> None:
     [
         (["plugin", "parse", "nothing", "--body", str(FIXTURES / "ticket.json")], 3, "no plugin for 'nothing'"),
         (["plugin", "parse", "zendesk", "--body", str(FIXTURES / "event_of_a_user.json")], 1, "another kind of resource"),
-        (["plugin", "parse", "zendesk", "--body", str(FIXTURES / "trigger_with_bare_quotes.txt")], 1, "not JSON"),
+        (["plugin", "parse", "zendesk", "--body", str(FIXTURES.parent / "plugin.toml")], 1, "not JSON"),
         (["plugin", "parse", "zendesk", "--body", str(FIXTURES / "ticket.json"), "--header", "nocolon"], 2, "NAME:VALUE"),
         (["sandbox", "run", "nothing"], 3, "no plugin for 'nothing'"),
     ],

@@ -197,8 +197,11 @@ class WordMap(Generic[E]):
         return found if found is not None else self._words.get(value.strip().casefold(), self.unknown)
 
     def with_words(self, words: Mapping[str, E]) -> WordMap[E]:
-        """This map with a tenant's own words added; they win."""
-        return WordMap({**self._words, **words}, self.unknown)
+        """This map with a tenant's own words added; they win, however they are spelt."""
+        if not words:
+            return self
+        theirs = {word.casefold() for word in words}
+        return WordMap({**{word: value for word, value in self._words.items() if word.casefold() not in theirs}, **words}, self.unknown)
 
 
 def tenant_words(settings: Mapping[str, Any], name: str, kind: type[E]) -> dict[str, E]:

@@ -70,6 +70,8 @@ def test_words_are_compared_without_case_or_space_and_any_other_is_unknown() -> 
     assert [words(w) for w in ("higher", None, 3, ["Very High"], {})] == [Priority.UNKNOWN] * 5
     own = words.with_words(tenant_words({"words": {"priority": {"Sehr hoch": "urgent"}}}, "priority", Priority))
     assert own("sehr hoch") is Priority.URGENT
+    redefined = words.with_words({"very high": Priority.LOW})
+    assert [redefined(w) for w in ("Very High", "very high", "VERY HIGH")] == [Priority.LOW] * 3
     with pytest.raises(PluginConfigError):
         tenant_words({"words": {"priority": {"Hoch": "very"}}}, "priority", Priority)
 

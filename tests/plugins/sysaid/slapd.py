@@ -47,13 +47,13 @@ def schema_folder() -> Path | None:
 
 
 class Slapd:
-    """A context manager; `url` is plain, `ldaps_url` over TLS with a certificate that `ca_file` signed."""
+    """A context manager; `url` is plain, `secure_url` over TLS with a certificate that `ca_file` signed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
-        self.port, self.tls_port = _free_port(), _free_port()
-        self.url, self.ldaps_url = f"ldap://127.0.0.1:{self.port}", f"ldaps://127.0.0.1:{self.tls_port}"
+        self.port, self.tls_port = free_port(), free_port()
+        self.url, self.secure_url = f"ldap://127.0.0.1:{self.port}", f"ldaps://127.0.0.1:{self.tls_port}"
         self.ca_file = str(folder / "certificate.pem")
 
     def __enter__(self) -> Slapd:
@@ -61,13 +61,13 @@ class Slapd:
         assert program is not None
         config = self._folder / "slapd.conf"
         (self._folder / "data").mkdir()
-        _certificate(self._folder)
+        make_certificate(self._folder)
         config.write_text(self._config())
         (self._folder / "people.ldif").write_text(people())
         add = [program, "-T", "add", "-q", "-f", str(config), "-l", str(self._folder / "people.ldif")]
         subprocess.run(add, check=True, capture_output=True, timeout=60)
         self._child = subprocess.Popen(
-            [program, "-f", str(config), "-h", f"{self.url} {self.ldaps_url}", "-d", "0"], stderr=subprocess.DEVNULL
+            [program, "-f", str(config), "-h", f"{self.url} {self.secure_url}", "-d", "0"], stderr=subprocess.DEVNULL
         )
         ends = time.monotonic() + START_SECONDS
         while not (_listens(self.port) and _listens(self.tls_port)):
@@ -142,7 +142,7 @@ def person(account: str, name: str, *, mail: str = "", department: str = "", mor
     return "\n".join(lines)
 
 
-def _certificate(folder: Path) -> None:
+def make_certificate(folder: Path) -> None:
     """A self-signed certificate for 127.0.0.1, its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
@@ -165,7 +165,7 @@ def _certificate(folder: Path) -> None:
         file.write(secret)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -1,4 +1,4 @@
-"""People in a directory: the filter by itself, and look-ups against a real OpenLDAP server."""
+"""People in a directory: the filter by itself, and look-ups against real servers: OpenLDAP, and UnboundID's where there is no slapd."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from plugins.api import ConnectFailed, CredentialsRefused, FatalApiError, PluginConfigError, RetriableApiError
 from plugins.sysaid.directory import MOST, Directory
+from streams.broker.errors import BrokerError
+from tests.plugins.sysaid.java_directory import JavaDirectory
 from tests.plugins.sysaid.slapd import BASE, BIND_PASSWORD, BIND_USER, Slapd, schema_folder, slapd_path
 
 AD = {"people": "(objectClass=adUser)"}
@@ -32,6 +34,18 @@ def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
         pytest.skip("no slapd on this machine; Debian's package slapd brings it")
     with Slapd(tmp_path_factory.mktemp("slapd")) as server:
         yield server
+
+
+@pytest.fixture(scope="module", params=["slapd", "java"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd | JavaDirectory]:
+    if request.param == "slapd":
+        yield request.getfixturevalue("slapd")
+        return
+    try:
+        with JavaDirectory(tmp_path_factory.mktemp("directory")) as running:
+            yield running
+    except (BrokerError, ImportError) as exc:
+        pytest.skip(f"no in-memory directory: {exc}")
 
 
 # --- the filter ------------------------------------------------------------------------------------------------------------
@@ -84,9 +98,9 @@ async def test_half_a_name_is_asked_for_and_a_letter_is_not() -> None:
 # --- a real server ---------------------------------------------------------------------------------------------------------
 
 
-async def test_people_are_found_by_account_address_and_name(slapd: Slapd) -> None:
+async def test_people_are_found_by_account_address_and_name(server: Slapd | JavaDirectory) -> None:
     """Tickets name people in each of these ways; SysAid puts the domain before the account."""
-    directory = a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, **AD)
+    directory = a_directory(server.secure_url, ca_file=server.ca_file, **AD)
     for text in ("cora", "CORP\\cora", "cora@customer.example", "Cora Cust", "customer", "cora@corp.example"):
         (person,) = await directory.find(text)
         assert (person.name, person.email) == ("Cora Customer", "cora@customer.example")
@@ -95,60 +109,60 @@ async def test_people_are_found_by_account_address_and_name(slapd: Slapd) -> Non
     assert person.name == "José Álvarez"
 
 
-async def test_a_person_has_a_stable_key_and_the_state_of_the_account(slapd: Slapd) -> None:
+async def test_a_person_has_a_stable_key_and_the_state_of_the_account(server: Slapd | JavaDirectory) -> None:
     """Names and addresses change with a wedding; objectGUID does not, and is written as Microsoft writes it."""
-    (ada,) = await a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, **AD).find("ada")
+    (ada,) = await a_directory(server.secure_url, ca_file=server.ca_file, **AD).find("ada")
     assert ada.person_id == "2e616461-2e2e-2e2e-2e2e-2e2e2e2e2e2e"
     assert ada.attributes["disabled"] == "true" and ada.attributes["phone"] == "+49 30 1"
 
 
-async def test_an_openldap_directory_is_read_by_its_own_names(slapd: Slapd) -> None:
+async def test_an_openldap_directory_is_read_by_its_own_names(server: Slapd | JavaDirectory) -> None:
     """Not every customer has Active Directory."""
-    (person,) = await a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, kind="ldap").find("cora")
+    (person,) = await a_directory(server.secure_url, ca_file=server.ca_file, kind="ldap").find("cora")
     assert (person.attributes["account"], person.attributes["department"]) == ("cora", "Yard")
     assert person.person_id.count("-") == 4
 
 
-async def test_an_injected_filter_finds_nobody(slapd: Slapd) -> None:
+async def test_an_injected_filter_finds_nobody(server: Slapd | JavaDirectory) -> None:
     """The same as above, decided by a server."""
-    directory = a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, **AD)
+    directory = a_directory(server.secure_url, ca_file=server.ca_file, **AD)
     for text in ("**", "*)(uid=*", "cora)(|(uid=*", "\\2a\\2a", "zz\0zz"):
         assert await directory.find(text) == []
     (star,) = await directory.find("Stella (Star")
     assert star.name == "Stella (Star) Ray"
 
 
-async def test_an_exact_look_up_answers_one_person_or_none(slapd: Slapd) -> None:
+async def test_an_exact_look_up_answers_one_person_or_none(server: Slapd | JavaDirectory) -> None:
     """A ticket is enriched with the right person's address, or with nobody's."""
-    directory = a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, **AD)
+    directory = a_directory(server.secure_url, ca_file=server.ca_file, **AD)
     found = await directory.one("CORP\\cora")
     assert found is not None and found.email == "cora@customer.example"
     assert await directory.one("cor") is None and await directory.one("many") is None and await directory.one("*") is None
 
 
-async def test_of_many_at_most_fifty_are_answered(slapd: Slapd) -> None:
+async def test_of_many_at_most_fifty_are_answered(server: Slapd | JavaDirectory) -> None:
     """The server would give up at 500, and nobody reads more; pages keep both from mattering."""
-    assert len(await a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, **AD).find("many")) == MOST
+    assert len(await a_directory(server.secure_url, ca_file=server.ca_file, **AD).find("many")) == MOST
 
 
-async def test_tls_can_begin_on_the_plain_port(slapd: Slapd) -> None:
+async def test_tls_can_begin_on_the_plain_port(server: Slapd | JavaDirectory) -> None:
     """Where 636 is closed, StartTLS on 389 comes before the password does."""
-    assert len(await a_directory(slapd.url, ca_file=slapd.ca_file, **AD).find("cora")) == 1
+    assert len(await a_directory(server.url, ca_file=server.ca_file, **AD).find("cora")) == 1
 
 
-async def test_a_certificate_nobody_signed_is_refused(slapd: Slapd) -> None:
+async def test_a_certificate_nobody_signed_is_refused(server: Slapd | JavaDirectory) -> None:
     """Else whoever stands between reads the bind password."""
-    for url in (slapd.ldaps_url, slapd.url):
+    for url in (server.secure_url, server.url):
         with pytest.raises(ConnectFailed):
             await a_directory(url, **AD).find("cora")
 
 
-async def test_plain_is_possible_and_must_be_asked_for(slapd: Slapd) -> None:
+async def test_plain_is_possible_and_must_be_asked_for(server: Slapd | JavaDirectory) -> None:
     """For a directory on the same machine."""
-    assert len(await a_directory(slapd.url, plain=True, **AD).find("cora")) == 1
+    assert len(await a_directory(server.url, plain=True, **AD).find("cora")) == 1
 
 
-async def test_what_the_server_refuses_is_said_with_what_to_do(slapd: Slapd) -> None:
+async def test_what_the_server_refuses_is_said_with_what_to_do(server: Slapd | JavaDirectory) -> None:
     """A wrong password, a wrong base and a filter that is none are three people's work."""
     for settings, kind, text in (
         ({"bind_password": "wrong"}, CredentialsRefused, "password"),
@@ -157,14 +171,14 @@ async def test_what_the_server_refuses_is_said_with_what_to_do(slapd: Slapd) -> 
         ({"people": "(objectClass="}, PluginConfigError, "directory.people"),
     ):
         with pytest.raises(kind, match=text) as caught:
-            await a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, **{**AD, **settings}).find("cora")
+            await a_directory(server.secure_url, ca_file=server.ca_file, **{**AD, **settings}).find("cora")
         assert BIND_PASSWORD not in str(caught.value) and "wrong " not in str(caught.value).replace("is wrong", "")
 
 
 async def test_an_account_that_may_read_nobody_finds_nobody(slapd: Slapd) -> None:
     """OpenLDAP hides what may not be read."""
     settings = {"bind_user": f"cn=blind,{BASE}", "bind_password": "sees nobody"}
-    assert await a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, **AD, **settings).find("cora") == []
+    assert await a_directory(slapd.secure_url, ca_file=slapd.ca_file, **AD, **settings).find("cora") == []
 
 
 async def test_the_loop_goes_on_while_a_directory_is_silent() -> None:
@@ -186,9 +200,9 @@ async def test_the_loop_goes_on_while_a_directory_is_silent() -> None:
         assert turns > 5 and time.perf_counter() - began < 10
 
 
-async def test_look_ups_at_once_take_few_threads_and_leave_none_connected(slapd: Slapd) -> None:
+async def test_look_ups_at_once_take_few_threads_and_leave_none_connected(server: Slapd | JavaDirectory) -> None:
     """A burst of tickets must not take every thread of the worker."""
-    directory = a_directory(slapd.ldaps_url, ca_file=slapd.ca_file, **AD)
+    directory = a_directory(server.secure_url, ca_file=server.ca_file, **AD)
     before = threading.active_count()
     found = await asyncio.gather(*(directory.find("cora") for _ in range(12)))
     assert [len(people) for people in found] == [1] * 12

@@ -173,7 +173,7 @@ class ServiceNowPayload:
             for name, value, is_unknown in (
                 ("priority", found["priority"], priority is _NO_PRIORITY),
                 ("status", found["status"], status is _NO_STATUS),
-                ("type", table or number or "", type_ is _NO_TYPE),
+                ("type", table or number or ("" if SYS_ID.fullmatch(ticket_id) else ticket_id), type_ is _NO_TYPE),
                 ("change", word, _change(word) is TicketChange.UNKNOWN),
             )
             if is_unknown and (told := text_of(value)[:80])

@@ -252,19 +252,19 @@ def moves_of(table: str, kind: str = "normal") -> Mapping[str, tuple[str, ...]] 
 
 
 def steps(table: str, current: str, targets: Iterable[str], kind: str = "normal") -> tuple[str, ...] | None:
-    """The states to go through from `current`, one write each, to the nearest of `targets`; empty when already there.
+    """The states to go through from `current`, one write each, to the nearest of `targets`.
 
-    None when the state model has no way, as from Closed to New.
+    Empty when already there, or when records of this kind have none of these states (a standard change is never assessed); None when
+    the state model has no way, as from Closed to New. A state of the instance's own is gone to, and left, in one step.
     """
     wanted = tuple(targets)
-    if current in wanted:
+    if current in wanted or not wanted:
         return ()
-    model = moves_of(table, kind)
-    if model is None:
-        return wanted[:1] or None
-    known = set(model) | {s for following in model.values() for s in following}
-    if current not in known or not known.issuperset(wanted):  # an instance's own state: the model says nothing about it
-        return wanted[:1] or None
+    model, base = moves_of(table, kind), STATES.get(table, {})
+    if model is None or current not in base or wanted[0] not in base:
+        return wanted[:1]
+    if not {state for following in (model, *model.values()) for state in following}.intersection(wanted):
+        return ()
     ways: deque[tuple[str, ...]] = deque([(current,)])
     seen = {current}
     while ways:

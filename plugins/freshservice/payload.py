@@ -102,8 +102,9 @@ class FreshservicePayload:
         if event is not None:
             extra["event"] = event if isinstance(event, (str, int)) else str(event)[:200]
         people = [actor for actor in (body.get("actor"), author, body.first(("actor_id",))) if actor]
-        if len(people) > 1 and (other := person_of(people[-1])) != person_of(people[0]):
-            extra["actor_id"] = other
+        ids = [person.get("id") if type(person) is dict else person for person in people]
+        if (actor_id := next((found for value in reversed(ids) if (found := to_id(value)) and found.isdecimal()), None)) is not None:
+            extra["actor_id"] = actor_id
         return self._metadata(
             body.record,
             body.ticket_id,

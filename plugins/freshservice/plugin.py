@@ -101,7 +101,7 @@ class FreshservicePlugin(TicketingToolPlugin):
     def is_own_actor(self, metadata: TicketMetadata) -> bool:
         """Our agent by e-mail address or id, whichever `actor` holds and the template sends."""
         own = str(self.context.settings.get("actor") or "").casefold()
-        return bool(own) and own in (str(metadata.actor).casefold(), str(metadata.extra.get("actor_id")).casefold())
+        return bool(own) and any(own == str(name).casefold() for name in (metadata.actor, metadata.extra.get("actor_id")) if name)
 
     # calls -----------------------------------------------------------------------------------------------------------
     @cached_property
@@ -376,7 +376,13 @@ class FreshservicePlugin(TicketingToolPlugin):
     async def _form(self, record: Record) -> Mapping[str, str]:
         """API names of a form's fields, by label and by id."""
         names: dict[str, str] = {}
-        for field in await self._api.form_fields(record):
+        try:
+            fields = await self._api.form_fields(record)
+        except (NotFound, CredentialsRefused):
+            raise ValidationRefused(
+                f"Freshservice does not list a {record.name}'s fields to us: name custom fields by their API names"
+            ) from None
+        for field in fields:
             names |= {to_text(field.get(key)): to_text(field.get("name")) for key in ("label", "id") if field.get(key)}
         return names
 

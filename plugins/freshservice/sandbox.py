@@ -194,12 +194,12 @@ class FreshserviceSandbox(ServiceDesk):
         return self._json({"workspace": found}) if found else self.refusal(404, request)
 
     @route("GET", "/api/v2/ticket_form_fields")
-    def ticket_form(self, request: Request) -> Response:
-        return self._json({"ticket_fields": form_fields("ticket")})
-
+    @route("GET", "/api/v2/problem_form_fields")
     @route("GET", "/api/v2/change_form_fields")
-    def change_form(self, request: Request) -> Response:
-        return self._json({"change_fields": form_fields("change")})
+    @route("GET", "/api/v2/release_form_fields")
+    def form(self, request: Request) -> Response:
+        kind = request.path.rpartition("/")[2].partition("_")[0]
+        return self._json({f"{kind}_fields": form_fields(kind)})
 
     @route("GET", "/helpdesk/attachments/{id}")
     def file(self, request: Request) -> Response:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from plugins.sandbox.http import Request
+from plugins.sandbox.http import Request, Response, route
 from plugins.sandbox.server import Actor, iso, now
 from plugins.sandbox.webhooks import RetryPolicy
 from plugins.zendesk.sandbox_account import AccountCalls
@@ -32,6 +32,7 @@ class ZendeskSandbox(AccountCalls):
         return {
             "auth": {"email": "integration@desk.example", "api_token": self.secret("api_token")},
             "actor": str(API_USER),
+            "oauth": {name: self.secret(name) for name in ("client_secret", "refresh_token")},
             "person": {"headers": {"Authorization": f"Basic {person}"}},
         }
 
@@ -40,7 +41,7 @@ class ZendeskSandbox(AccountCalls):
         return {"secret": self.secret("webhook_secret")}
 
     def actor_of(self, request: Request) -> Actor | None:
-        if request.path.startswith("/attachments/token/"):
+        if request.path.startswith("/attachments/token/") or request.path == "/oauth/tokens":
             return Actor("", False, "whoever has the address")
         kind, _, value = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and hmac.compare_digest(value.encode(), self.secret("access_token").encode()):
@@ -69,6 +70,17 @@ class ZendeskSandbox(AccountCalls):
             "User-Agent": "Zendesk Webhook",
             **_authentication(self.keys.get("webhook_authentication")),
         }
+
+    @route("POST", "/oauth/tokens")
+    def tokens(self, request: Request) -> Response:
+        """The refresh grant, for the client `ai-agents` with the secrets `client_secret` and `refresh_token` of this sandbox."""
+        body = request.json()
+        given = body if isinstance(body, dict) else request.form
+        expected = {"grant_type": "refresh_token", "client_id": "ai-agents", "client_secret": self.secret("client_secret")}
+        if any(given.get(name) != value for name, value in {**expected, "refresh_token": self.secret("refresh_token")}.items()):
+            return self.answer({"error": "invalid_grant", "error_description": "The provided authorization grant is invalid"}, 401)
+        token = {"access_token": self.secret("access_token"), "refresh_token": self.secret("refresh_token"), "token_type": "bearer"}
+        return self.answer({**token, "scope": "read write", "expires_in": 1800})
 
     # people --------------------------------------------------------------------------------------------------------------
     def person_creates(self, fields: Mapping[str, Any], request: Request) -> str:

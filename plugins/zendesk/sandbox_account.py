@@ -110,7 +110,9 @@ class AccountCalls(TicketCalls):
     def incremental_metric_events(self, request: Request) -> Response:
         start = int(request.query.get("start_time") or 0) * 1_000_000
         events = [e for t in self.tickets.values() for e in t["_events"] if (to_micros(e["time"]) or 0) >= start]
-        answer = {"ticket_metric_events": events, "count": len(events), "end_time": now() // 1_000_000, "next_page": None}
+        ended = now() // 1_000_000
+        following = f"{self.base_url}/api/v2/incremental/ticket_metric_events.json?start_time={ended}"
+        answer = {"ticket_metric_events": events, "count": len(events), "end_time": ended, "next_page": following}
         return self.answer({**answer, "end_of_stream": True})
 
     # files ---------------------------------------------------------------------------------------------------------------

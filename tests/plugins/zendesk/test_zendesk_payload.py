@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import plugins.zendesk
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketStatus, TicketType
-from plugins.zendesk.payload import CHANGES, ZendeskPayload
+from plugins.zendesk.payload import ZendeskPayload
+from plugins.zendesk.words import CHANGES
 
 FIXTURES = Path(plugins.zendesk.__file__).parent / "fixtures"
 PAYLOAD = ZendeskPayload("acme", {"base_url": "https://lumen.zendesk.example"})

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import plugins.zendesk
 from plugins.api import Delivery, DeliveryIdentity, DeliveryTooOld, PluginConfigError, PluginContext, SignatureMismatch, SignatureMissing
+from plugins.webhook_jwt import issue
 from plugins.zendesk.plugin import ZendeskPlugin
 from plugins.zendesk.webhook_validator import TEST_SECRET
 
@@ -22,10 +25,11 @@ NOW = int(datetime(2026, 3, 2, 9, 40, 5, tzinfo=UTC).timestamp() * 1_000_000)
 HOUR = 3_600_000_000
 
 
-def a_plugin(secrets: list[bytes] | None = None, **webhook: Any) -> ZendeskPlugin:
-    def no_http() -> Any:
-        raise AssertionError("verification makes no calls")
+def no_http() -> Any:
+    raise AssertionError("verification makes no calls")
 
+
+def a_plugin(secrets: list[bytes] | None = None, **webhook: Any) -> ZendeskPlugin:
     settings = {"webhook": {"secret": "${secret:hook}", **webhook}, "actor": 9000000001}
     return ZendeskPlugin(
         PluginContext(tenant="acme", tool="desk", settings=settings, secrets=lambda r: secrets or [b"s3cret"], http=no_http)
@@ -126,3 +130,50 @@ def test_our_own_account_is_known_as_the_actor() -> None:
     assert not a_plugin().is_own_actor(a_plugin().extract_metadata(a_delivery(body)))
     ours = body.replace(b'"actor_id": "7300000000021"', b'"actor_id": "9000000001"')
     assert a_plugin().is_own_actor(a_plugin().extract_metadata(a_delivery(ours)))
+
+
+SHARED_KEY = b"a key of Zendesk's admin and ours, long enough"
+
+
+async def test_a_token_we_issue_opens_this_connection_and_no_other() -> None:
+    """Zendesk stores one token and sends it for years: it must be worth nothing anywhere else."""
+    ours = a_plugin([SHARED_KEY], scheme="jwt")
+    token = await ours.issue_webhook_token(days=30)
+    now = int(time.time() * 1e6)
+    delivery = Delivery(tenant="acme", tool="desk", body=b"{}", headers={"authorization": f"Bearer {token}"}, received_at=now)
+    assert ours.validate_webhook(delivery).scheme == "jwt"
+    assert a_plugin([b"a newer key which is as long as the other one", SHARED_KEY], scheme="jwt").validate_webhook(delivery)
+    with pytest.raises(SignatureMismatch, match="aud"):
+        a_plugin([SHARED_KEY], scheme="jwt", audience="acme/other").validate_webhook(delivery)
+    with pytest.raises(SignatureMismatch, match="iss"):
+        a_plugin([SHARED_KEY], scheme="jwt", issuer="somebody").validate_webhook(delivery)
+    with pytest.raises(DeliveryTooOld):
+        ours.validate_webhook(msgspec.structs.replace(delivery, received_at=now + 31 * 24 * HOUR))
+    with pytest.raises(SignatureMissing):
+        ours.validate_webhook(msgspec.structs.replace(delivery, headers={}))
+
+
+async def test_beside_a_token_the_signature_is_demanded_where_its_secret_is_set() -> None:
+    """A token alone says nothing of the body."""
+    live = {"${secret:key}": [SHARED_KEY], "${secret:hook}": [b"s3cret"]}
+    settings = {"webhook": {"scheme": "jwt", "secret": "${secret:key}", "signing_secret": "${secret:hook}"}}
+    plugin = ZendeskPlugin(
+        PluginContext(tenant="acme", tool="desk", settings=settings, secrets=lambda reference: live[reference], http=no_http)
+    )
+    token = issue(SHARED_KEY, issuer="ai-agents", audience="acme/desk", issued_at=NOW // 1_000_000, seconds=3600)
+    both = a_delivery(b'{"x": 1}', authorization=f"Bearer {token}")
+    assert plugin.validate_webhook(both).scheme == "jwt+hmac-timestamp"
+    with pytest.raises(SignatureMismatch):
+        plugin.validate_webhook(msgspec.structs.replace(both, body=b'{"x": 2}'))
+    with pytest.raises(SignatureMissing):
+        plugin.validate_webhook(msgspec.structs.replace(both, headers={"authorization": f"Bearer {token}"}))
+
+
+async def test_settings_of_tokens_that_cannot_work_are_named() -> None:
+    """At start, not when the first delivery is lost."""
+    for webhook in ({"algorithms": ["none"]}, {"algorithms": "HS256"}, {"leeway": -1}, {"leeway": True}):
+        with pytest.raises(PluginConfigError, match=r"webhook\.(algorithms|leeway)"):
+            a_plugin([SHARED_KEY], scheme="jwt", **webhook)
+    for plugin in (a_plugin(), a_plugin([SHARED_KEY], scheme="jwt", algorithms=["RS256"])):
+        with pytest.raises(PluginConfigError, match="shared key"):
+            await plugin.issue_webhook_token()

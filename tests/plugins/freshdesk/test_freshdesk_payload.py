@@ -242,8 +242,12 @@ def test_no_bytes_raise_anything_but_their_refusal(body: bytes) -> None:
 def test_clocks_of_a_ticket_are_told() -> None:
     """First response, next response and resolution run apart."""
     ticket = {
-        **{"fr_due_by": "2026-03-02T10:00:00Z", "due_by": "2026-03-02T12:00:00Z", "nr_due_by": None, "fr_escalated": False},
-        **{"is_escalated": True, "stats": {"first_responded_at": "2026-03-02T10:30:00Z", "resolved_at": None}},
+        "fr_due_by": "2026-03-02T10:00:00Z",
+        "due_by": "2026-03-02T12:00:00Z",
+        "nr_due_by": None,
+        "fr_escalated": False,
+        "is_escalated": True,
+        "stats": {"first_responded_at": "2026-03-02T10:30:00Z", "resolved_at": None},
     }
     first, resolution = targets_of(ticket, TicketStatus.PENDING)
     hour = 3_600_000_000

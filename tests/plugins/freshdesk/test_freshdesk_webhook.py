@@ -74,7 +74,7 @@ def test_the_secret_may_end_the_address() -> None:
 
 def test_an_unknown_scheme_or_no_secret_stops_with_what_to_mend() -> None:
     """An unset secret must never open the door."""
-    with pytest.raises(PluginConfigError, match="webhook.scheme 'hmac'"):
+    with pytest.raises(PluginConfigError, match="scheme 'hmac'"):
         a_plugin(scheme="hmac")
     for secrets in ([], [b""]):
         with pytest.raises(PluginConfigError, match="no webhook secret"):

@@ -13,119 +13,25 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
+from plugins.api import (
+    Attachment,
+    Delivery,
+    NotADelivery,
+    Person,
+    PluginConfigError,
+    Priority,
+    TicketChange,
+    TicketMetadata,
+    TicketStatus,
+    TicketType,
+)
 from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_micros, to_tags, to_text
 from plugins.repair import lenient_object
 from plugins.richtext import from_html, to_plain
+from plugins.sysaid.words import CANONICAL, CHANGES, KNOWN, NAMES, PRIORITIES, RECORDS, STATUSES, TYPES
 
 Json = dict[str, Any]
 
-PRIORITIES = WordMap(
-    {
-        **dict.fromkeys(("1", "2", "highest", "very high", "urgent", "critical"), Priority.URGENT),
-        **dict.fromkeys(("3", "high"), Priority.HIGH),
-        **dict.fromkeys(("4", "normal", "medium"), Priority.MEDIUM),
-        **dict.fromkeys(("5", "low", "lowest", "very low"), Priority.LOW),
-    },
-    Priority.UNKNOWN,
-)
-STATUSES = WordMap(
-    {
-        **dict.fromkeys(("1", "new", "unassigned"), TicketStatus.NEW),
-        **dict.fromkeys(("2", "open", "in progress", "reopened", "re-opened", "assigned", "change opened"), TicketStatus.OPEN),
-        **dict.fromkeys(("pending", "waiting for user", "waiting for vendor", "on hold", "postponed", "waiting"), TicketStatus.PENDING),
-        **dict.fromkeys(("resolved", "solved", "completed"), TicketStatus.RESOLVED),
-        **dict.fromkeys(
-            ("3", "closed", "verified closed", "merge closed", "merged", "duplicate", "deleted", "rejected"), TicketStatus.CLOSED
-        ),
-    },
-    TicketStatus.UNKNOWN,
-)
-"""Captions, and the codes of a fresh account; a tenant that renumbered them is read by its captions, which count first."""
-TYPES = WordMap(
-    {
-        **dict.fromkeys(("1", "incident"), TicketType.INCIDENT),
-        **dict.fromkeys(("8", "10", "request", "service request"), TicketType.REQUEST),
-        **dict.fromkeys(("6", "problem"), TicketType.PROBLEM),
-        **dict.fromkeys(("4", "change"), TicketType.CHANGE),
-    },
-    TicketType.UNKNOWN,
-)
-CHANGES: Mapping[str, TicketChange] = {
-    **dict.fromkeys(("created", "create", "new", "opened", "added"), TicketChange.CREATED),
-    **dict.fromkeys(("updated", "update", "changed", "escalated", "escalation", "assigned", "reopened"), TicketChange.UPDATED),
-    **dict.fromkeys(("noteadded", "note", "commented", "comment", "commentadded", "message", "messageadded"), TicketChange.COMMENTED),
-    **dict.fromkeys(("resolved", "closed", "solved", "completed"), TicketChange.RESOLVED),
-    **dict.fromkeys(("deleted", "delete", "removed"), TicketChange.DELETED),
-}
-"""By an event's name without its `sr` and its punctuation."""
-
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "ticket_id": ("srid", "servicerecordid", "ticketid", "requestid", "id"),
-    "event": ("event", "eventtype", "eventname", "trigger", "action"),
-    "subject": ("title", "subject", "summary"),
-    "description": ("description", "desc"),
-    "priority": ("priority",),
-    "status": ("status",),
-    "type": ("srtype", "servicerecordtype", "type"),
-    "requester": ("requestuseremail", "requesteremail", "requestuser", "requester"),
-    "assignee": ("responsibilityemail", "assigneeemail", "responsibility", "assignee", "assignedto"),
-    "actor": ("updateuser", "updatedby", "modifyuser", "actor", "submituser"),
-    "created_at": ("inserttime", "requesttime", "createdat", "createtime"),
-    "updated_at": ("updatetime", "modifytime", "updatedat"),
-    "sla_due_at": ("duedate", "dueat"),
-    "closed_at": ("closetime", "closedat"),
-    "device": ("computerid", "mainasset", "assetid"),
-    "comment": ("comment", "notetext", "followuptext"),
-    "comment_public": ("commentpublic", "public"),
-    "changed": ("changed", "changedfields", "changes"),
-    "version": ("srversion", "version"),
-    "account": ("accountid", "account"),
-    "tags": ("tags",),
-    "url": ("url", "link", "srurl"),
-    "external_id": ("externalid",),
-}
-CANONICAL: Mapping[str, str] = {
-    "title": "subject",
-    "description": "description",
-    "priority": "priority",
-    "status": "status",
-    "srtype": "type",
-    "requestuser": "requester",
-    "responsibility": "assignee",
-    "notes": "comment",
-    "messages": "comment",
-}
-"""What a changed field is called here."""
-RECORDS = ("data", "sr", "servicerecord", "service_record", "serviceRecord", "record", "ticket", "payload")
-KNOWN = frozenset(name for names in NAMES.values() for name in names) | frozenset(
-    [
-        "urgency",
-        "impact",
-        "subtype",
-        "problemtype",
-        "problemsubtype",
-        "thirdlevelcategory",
-        "assignedgroup",
-        "company",
-        "department",
-        "location",
-        "solution",
-        "resolution",
-        "escalation",
-        "agreement",
-        "parentlink",
-        "source",
-        "notes",
-        "attachments",
-        "activities",
-        "messages",
-        "changecategory",
-        "version",
-        "alertid",
-    ]
-)
-"""A record's usual fields."""
 _PLACEHOLDER = re.compile(r"\s*\$\{[^{}]*\}\s*")
 _MARKUP = re.compile(r"\s*<(p|div|html|body|table)\b[^>]*>.*</\1>\s*", re.IGNORECASE | re.DOTALL)
 _CUSTOM = re.compile(r"(sr_)?cust_\w+")
@@ -152,6 +58,42 @@ def notes_of(values: Mapping[str, Any]) -> list[Json]:
     found = values.get("notes")
     found = found if isinstance(found, list) else [found]
     return [note for note in found if isinstance(note, dict) and "text" in note]
+
+
+def person_of(row: Mapping[str, Any]) -> Person | None:
+    """A user of SysAid itself; the name is DOMAIN\\account."""
+    person_id = to_id(row.get("id"))
+    if person_id is None:
+        return None
+    values, captions = fold(row)
+    account = to_text(row.get("name"))
+    more = {
+        "account": account,
+        "department": captions.get("department") or to_text(values.get("department")),
+        "phone": to_text(values.get("phone")),
+    }
+    return Person(
+        person_id=person_id,
+        name=to_text(values.get("display_name")) or account,
+        email=to_text(values.get("email_address")) or None,
+        attributes={name: value for name, value in more.items() if value},
+    )
+
+
+def attachment_of(row: Any) -> Attachment | None:
+    """A file on a record; its keys are not in the manual, so the spellings in use are all read."""
+    if not isinstance(row, dict):
+        return None
+    file_id = to_id(row.get("fileId")) or to_id(row.get("id"))
+    if file_id is None:
+        return None
+    size = next((row[name] for name in ("fileSize", "size") if name in row), None)
+    return Attachment(
+        attachment_id=file_id,
+        filename=to_text(row.get("fileName") or row.get("name")) or file_id,
+        content_type=to_text(row.get("contentType")) or "application/octet-stream",
+        size=int(size) if isinstance(size, (int, float)) or (isinstance(size, str) and size.isdigit()) else None,
+    )
 
 
 class SysAidPayload:

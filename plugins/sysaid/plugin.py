@@ -27,27 +27,26 @@ from plugins.api import (
     Person,
     PluginConfigError,
     PluginContext,
-    Priority,
     SlaTarget,
     TicketChanges,
     TicketingToolPlugin,
     TicketMetadata,
     TicketRef,
     TicketStatus,
-    TicketType,
     TornAnswer,
     ValidationRefused,
     Verified,
 )
-from plugins.mapping import tenant_words, to_id, to_micros, to_text
+from plugins.mapping import to_id, to_micros, to_text
 from plugins.marker import same_marker
 from plugins.richtext import from_markdown, to_html, to_plain, with_marker
-from plugins.sysaid.payload import SysAidPayload, fold, notes_of
+from plugins.sysaid.codes import KINDS, AccountCodes
+from plugins.sysaid.payload import SysAidPayload, attachment_of, fold, notes_of, person_of
 from plugins.sysaid.webhook_validator import validator_of
 
 if TYPE_CHECKING:
     from plugins.sysaid.api_client import SysAidClient
-    from plugins.sysaid.assets import AssetState
+    from plugins.sysaid.asset_desk import AssetDesk
     from plugins.sysaid.directory import Directory
 
 Json = dict[str, Any]
@@ -56,23 +55,9 @@ READ_FIELDS: Final = (
     "title", "description", "status", "priority", "sr_type", "request_user", "responsibility", "submit_user", "insert_time",
     "update_time", "close_time", "due_date", "computer_id", "company", "department", "location", "agreement", "sr_version",
 )  # fmt: skip
-KINDS: Final[Mapping[TicketType, str]] = {
-    TicketType.INCIDENT: "incident",
-    TicketType.REQUEST: "request",
-    TicketType.PROBLEM: "problem",
-    TicketType.CHANGE: "change",
-}
-TYPE_CODES: Final[Mapping[TicketType, str]] = {
-    TicketType.INCIDENT: "1",
-    TicketType.REQUEST: "10",
-    TicketType.PROBLEM: "6",
-    TicketType.CHANGE: "4",
-}
-PRIORITY_CODES: Final[Mapping[Priority, str]] = {Priority.URGENT: "1", Priority.HIGH: "3", Priority.MEDIUM: "4", Priority.LOW: "5"}
 MAX_ATTACHMENT: Final = 50 << 20
 AT_ONCE: Final = 8
 VERSION_TRIES: Final = 3
-MOST_ASSETS: Final = 500
 
 
 class SysAidPlugin(TicketingToolPlugin):
@@ -91,12 +76,9 @@ class SysAidPlugin(TicketingToolPlugin):
         self._payload = SysAidPayload(context.tenant, settings)
         self._external_id_key = str(settings.get("external_id_field") or "cust_text1")
         self._event_key = str(settings.get("event_field") or "cust_text2")
-        self._custom_names: dict[str, str] = {str(name): str(key) for name, key in (settings.get("custom_fields") or {}).items()}
-        self._codes: dict[str, Mapping[str, Any]] = settings.get("codes") or {}
+        self._codes = AccountCodes(settings, self._payload.statuses, lambda: self._api)
         self._notes_append: bool | None = None
         self._note_turns: dict[str, asyncio.Lock] = {}
-        self._known_fields: dict[str, str] = {}
-        self._status_codes: dict[TicketStatus, str] = {}
 
     # pure ------------------------------------------------------------------------------------------------------------
     def validate_webhook(self, delivery: Delivery) -> Verified:
@@ -124,8 +106,7 @@ class SysAidPlugin(TicketingToolPlugin):
     @property
     def _fields(self) -> tuple[str, ...]:
         """What a record is read with: only fields asked for are in the answer."""
-        custom = (self._external_id_key, self._event_key, *self._custom_names.values(), *self._known_fields)
-        return tuple(dict.fromkeys((*READ_FIELDS, *(key for key in custom if key.startswith(("cust_", "sr_cust_"))))))
+        return tuple(dict.fromkeys((*READ_FIELDS, self._external_id_key, self._event_key, *self._codes.custom_keys)))
 
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:
         """The record; with `directory.enrich` its requester's address and department too, in extra."""
@@ -202,14 +183,14 @@ class SysAidPlugin(TicketingToolPlugin):
             self._external_id_key: ticket.external_id,
             self._event_key: ticket.event_id,
         }
-        if code := self._priority_code(ticket.priority):
+        if code := self._codes.priority(ticket.priority):
             info["priority"] = code
         if ticket.status not in (TicketStatus.UNKNOWN, TicketStatus.NEW, TicketStatus.OPEN):
-            info["status"] = await self._status_code(ticket.status)
+            info["status"] = await self._codes.status(ticket.status)
         if requester := self.context.settings.get("requester"):
             info["request_user"] = str(requester)
         kind = KINDS.get(ticket.type, "incident")
-        info.update(await self._custom(ticket.custom_fields, kind))
+        info.update(await self._codes.custom(ticket.custom_fields, kind))
         template = self.context.settings.get("template")
         record = await self._api.create(kind, info, self._fields, str(template) if template else None)
         self._see_kept(record, self._external_id_key, ticket.external_id)
@@ -221,13 +202,13 @@ class SysAidPlugin(TicketingToolPlugin):
         info: Json = {self._event_key: changes.event_id}
         if changes.subject is not None:
             info["title"] = changes.subject
-        if code := self._priority_code(changes.priority):
+        if code := self._codes.priority(changes.priority):
             info["priority"] = code
-        if changes.type and (type_code := self._code("type", changes.type, TYPE_CODES)):
+        if type_code := self._codes.type(changes.type):
             info["sr_type"] = type_code
         if changes.status not in (None, TicketStatus.UNKNOWN):
-            info["status"] = await self._status_code(changes.status)
-        info.update(await self._custom(changes.custom_fields, None))
+            info["status"] = await self._codes.status(changes.status)
+        info.update(await self._codes.custom(changes.custom_fields, "incident"))
         await self._write(ticket_id, info)
         record = await self._api.record(ticket_id, (*self._fields, *info))
         self._see_kept(record, self._event_key, changes.event_id)
@@ -291,7 +272,7 @@ class SysAidPlugin(TicketingToolPlugin):
     async def list_attachments(self, ticket_id: str) -> Sequence[Attachment]:
         values, _ = fold(await self._api.record(ticket_id, ("attachments",)))
         found = values.get("attachments")
-        return [file for row in (found if isinstance(found, list) else ()) if (file := _attachment(row)) is not None]
+        return [file for row in (found if isinstance(found, list) else ()) if (file := attachment_of(row)) is not None]
 
     def download_attachment(self, ticket_id: str, attachment_id: str) -> AsyncIterator[bytes]:
         return self._api.download(ticket_id, attachment_id, MAX_ATTACHMENT)
@@ -322,7 +303,7 @@ class SysAidPlugin(TicketingToolPlugin):
             return await self._directory.find(text)
         if len(text.strip()) < 2:
             return []
-        return [person for row in await self._api.users(text.strip(), 50) if (person := _user(row)) is not None][:50]
+        return [person for row in await self._api.users(text.strip(), 50) if (person := person_of(row)) is not None][:50]
 
     async def requester_of(self, ticket: TicketMetadata) -> Person | None:
         """Who asked, by the ticket's requester (an address, or a user's id in SysAid), as the directory knows them."""
@@ -331,7 +312,7 @@ class SysAidPlugin(TicketingToolPlugin):
             return None
         if "@" not in requester and requester.isdigit():
             try:
-                user = _user(await self._api.user(requester))
+                user = person_of(await self._api.user(requester))
             except NotFound:
                 return None
             if user is None or self._directory is None:
@@ -341,29 +322,17 @@ class SysAidPlugin(TicketingToolPlugin):
         return await self._directory.one(requester) if self._directory is not None else None
 
     # capability assets -----------------------------------------------------------------------------------------------
-    @property
-    def _state_key(self) -> str:
-        return str((self.context.settings.get("assets") or {}).get("state_field") or "status")
+    @cached_property
+    def _assets(self) -> AssetDesk:
+        from plugins.sysaid.asset_desk import AssetDesk
+
+        return AssetDesk(self.context.settings, self._api)
 
     async def device_context(self, ticket: TicketMetadata) -> DeviceContext | None:
         """The record's main asset with its relations, and its requester's address and department where a directory is set."""
-        from plugins.sysaid.assets import item_of
-
         asset_id = to_id((ticket.device or {}).get("asset_id"))
-        if asset_id is None:
+        if asset_id is None or (item := await self._assets.shown(asset_id)) is None:
             return None
-        try:
-            asset = await self._api.asset(asset_id)
-        except NotFound:
-            return None
-        ci_id = to_id(fold(asset)[0].get("ci_id"))
-        relations: list[Json] = []
-        if ci_id is not None:
-            try:
-                relations = await self._api.ci_relations(ci_id)
-            except FatalApiError:  # relations are an extra that versions and permissions leave out; the asset is what was asked for
-                relations = []
-        item = item_of(asset, self._state_key, relations)
         if self._directory is not None and (person := await self.requester_of(ticket)):
             told = {"requester_email": person.email or "", "requester_department": person.attributes.get("department", "")}
             item = replace(item, attributes={**item.attributes, **{name: value for name, value in told.items() if value}})
@@ -371,51 +340,11 @@ class SysAidPlugin(TicketingToolPlugin):
 
     async def list_assets(self, text: str = "") -> Sequence[ConfigurationItem]:
         """Assets whose fields hold the text, or all of them; at most 500."""
-        from plugins.sysaid.assets import item_of
-
-        found: list[ConfigurationItem] = []
-        async for row in self._api.assets(text.strip()):
-            found.append(item_of(row, self._state_key))
-            if len(found) >= MOST_ASSETS:
-                break
-        return found
+        return await self._assets.listed(text)
 
     async def move_asset(self, asset_id: str, state: str) -> ConfigurationItem:
         """Moves an asset to another state of its life; raises ValidationRefused for a move that is not legal, or that SysAid drops."""
-        from plugins.sysaid.assets import AssetState, checked_move, item_of
-
-        try:
-            wanted = AssetState(state)
-        except ValueError:
-            raise ValidationRefused(f"{state[:40]!r} is not one of: {', '.join(AssetState)}") from None
-        item = item_of(await self._api.asset(asset_id), self._state_key)
-        current = self._asset_state(item.status)
-        checked_move(current, wanted)
-        if current is wanted:
-            return item
-        try:
-            await self._api.update_asset(asset_id, {self._state_key: await self._asset_code(wanted)})
-        except FatalApiError as exc:
-            if exc.status in (404, 405):  # the asset was just read: it is the call that is not there
-                raise FatalApiError("this SysAid's API writes no assets; use api: developers", status=exc.status) from None
-            raise
-        moved = item_of(await self._api.asset(asset_id), self._state_key)
-        if self._asset_state(moved.status) is not wanted:
-            raise ValidationRefused(f"SysAid left asset {asset_id} as it was; check assets.state_field and our account's permission")
-        return moved
-
-    def _asset_state(self, word: str) -> AssetState:
-        from plugins.sysaid.assets import STATES, AssetState
-
-        return STATES.with_words(tenant_words(self.context.settings, "asset_state", AssetState))(word)
-
-    async def _asset_code(self, wanted: AssetState) -> str:
-        """The code of the first caption in the account's list that means this state; the caption itself where there is no list."""
-        words = await self._api.words(str((self.context.settings.get("assets") or {}).get("state_list") or "asset_status"))
-        for code, caption in words.items():
-            if self._asset_state(caption) is wanted:
-                return code
-        raise ValidationRefused(f"no state of this account means {wanted}; map one in words.asset_state")
+        return await self._assets.move(asset_id, state)
 
     # how ---------------------------------------------------------------------------------------------------------------
     async def _write(self, ticket_id: str, info: Json) -> None:
@@ -460,50 +389,6 @@ class SysAidPlugin(TicketingToolPlugin):
             raise ValidationRefused(f"service record {ticket_id} has no request_user to tell")
         await self._api.message(ticket_id, sender or "", to_user, f"#{ticket_id}: {to_text(values.get('title'))}", text)
 
-    async def _status_code(self, status: TicketStatus) -> str:
-        """The account's own code: set in `codes.status`, or the first caption of its list that means this status."""
-        if own := self._code("status", status, {}):
-            return own
-        if not self._status_codes:
-            for code, caption in (await self._api.words("status")).items():
-                if (means := self._payload.statuses(caption)) is not TicketStatus.UNKNOWN:
-                    self._status_codes.setdefault(means, code)
-        if status in self._status_codes:
-            return self._status_codes[status]
-        near = {TicketStatus.RESOLVED: TicketStatus.CLOSED, TicketStatus.NEW: TicketStatus.OPEN, TicketStatus.PENDING: TicketStatus.OPEN}
-        if (other := near.get(status)) and other in self._status_codes:
-            return self._status_codes[other]
-        raise ValidationRefused(f"no status of this account means {status}; map one in codes.status")
-
-    def _priority_code(self, priority: Priority | None) -> str | None:
-        return self._code("priority", priority, PRIORITY_CODES) if priority else None
-
-    def _code(self, name: str, value: Any, stock: Mapping[Any, str]) -> str | None:
-        own = (self._codes.get(name) or {}).get(str(value))
-        return str(own) if own is not None else stock.get(value)
-
-    async def _custom(self, fields: Mapping[str, Any], kind: str | None) -> Json:
-        """Custom fields under their keys: a key, a name of the setting `custom_fields`, or the caption of the account's own field.
-
-        What the account does not have is refused here; SysAid would drop it without a word.
-        """
-        if not fields:
-            return {}
-        found: Json = {}
-        for name, value in fields.items():
-            key = self._custom_names.get(name)
-            if key is None:
-                if not self._known_fields:
-                    self._known_fields = await self._api.fields(kind or "incident")
-                keys = {caption.casefold(): key for key, caption in self._known_fields.items()}
-                key = name if name in self._known_fields else keys.get(name.casefold())
-            if key is None:
-                raise ValidationRefused(
-                    f"this SysAid has no field {name[:80]}; a key (cust_text3), its caption, or a name of custom_fields"
-                )
-            found[key] = value
-        return found
-
     def _text(self, markdown: str) -> str:
         return self._said(from_markdown(markdown))
 
@@ -530,42 +415,6 @@ class SysAidPlugin(TicketingToolPlugin):
             raise TornAnswer("SysAid answered a record without its id", in_doubt=True)
         ticket = self._metadata(record)
         return TicketRef(ticket_id=ticket_id, url=ticket.url, updated_at=ticket.updated_at)
-
-
-def _user(row: Mapping[str, Any]) -> Person | None:
-    """A user of SysAid itself; the name is DOMAIN\\account."""
-    person_id = to_id(row.get("id"))
-    if person_id is None:
-        return None
-    values, captions = fold(row)
-    account = to_text(row.get("name"))
-    more = {
-        "account": account,
-        "department": captions.get("department") or to_text(values.get("department")),
-        "phone": to_text(values.get("phone")),
-    }
-    return Person(
-        person_id=person_id,
-        name=to_text(values.get("display_name")) or account,
-        email=to_text(values.get("email_address")) or None,
-        attributes={name: value for name, value in more.items() if value},
-    )
-
-
-def _attachment(row: Any) -> Attachment | None:
-    """A file on a record; its keys are not in the manual, so the spellings in use are all read."""
-    if not isinstance(row, dict):
-        return None
-    file_id = to_id(row.get("fileId")) or to_id(row.get("id"))
-    if file_id is None:
-        return None
-    size = next((row[name] for name in ("fileSize", "size") if name in row), None)
-    return Attachment(
-        attachment_id=file_id,
-        filename=to_text(row.get("fileName") or row.get("name")) or file_id,
-        content_type=to_text(row.get("contentType")) or "application/octet-stream",
-        size=int(size) if isinstance(size, (int, float)) or (isinstance(size, str) and size.isdigit()) else None,
-    )
 
 
 def _newest(context: PluginContext, reference: str) -> str:

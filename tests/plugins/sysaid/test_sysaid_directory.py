@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.api import ConnectFailed, CredentialsRefused, FatalApiError, PluginConfigError, RetriableApiError
+from plugins.api import ConnectFailed, CredentialsRefused, FatalApiError, PluginConfigError, PluginContext, RetriableApiError
+from plugins.http.client import ApiClient
+from plugins.sandbox.server import SandboxProcess
 from plugins.sysaid.directory import MOST, Directory
+from plugins.sysaid.plugin import SysAidPlugin
 from streams.broker.errors import BrokerError
 from tests.plugins.sysaid.java_directory import JavaDirectory
 from tests.plugins.sysaid.slapd import BASE, BIND_PASSWORD, BIND_USER, Slapd, schema_folder, slapd_path
@@ -207,3 +210,25 @@ async def test_look_ups_at_once_take_few_threads_and_leave_none_connected(server
     found = await asyncio.gather(*(directory.find("cora") for _ in range(12)))
     assert [len(people) for people in found] == [1] * 12
     assert threading.active_count() - before < 8  # a thread that has just ended its look-up may still be counted
+
+
+async def test_a_tickets_requester_is_looked_up_when_asked_for(server: Slapd | JavaDirectory) -> None:
+    """SysAid names its requester by a number of its own; the address and the department are the directory's."""
+    settings = {"url": server.secure_url, "ca_file": server.ca_file, "base": BASE, "bind_user": BIND_USER, "bind_password": BIND_PASSWORD}
+    client = ApiClient()
+    with SandboxProcess("sysaid") as sandbox:
+
+        def bound(**directory: Any) -> SysAidPlugin:
+            known = {"base_url": sandbox.base_url, "auth": sandbox.credentials["auth"], "directory": {**settings, **AD, **directory}}
+            context = PluginContext(tenant="acme", tool="desk", settings=known, secrets=lambda r: [r.encode()], http=lambda: client)
+            return SysAidPlugin(context)
+
+        ticket_id = sandbox.person_creates(subject="Gate PC is slow")
+        plain = await bound().get_ticket(ticket_id)
+        assert "requester_email" not in plain.extra
+        rich = await bound(enrich=True).get_ticket(ticket_id)
+        assert (rich.extra["requester_email"], rich.extra["requester_department"]) == ("cora@customer.example", "Yard")
+        context = await bound().device_context(plain)
+        assert context is not None and context.items[0].attributes["requester_department"] == "Yard"
+        assert [person.name for person in await bound().find_people("ada")] == ["Ada Agent"]
+    await client.aclose()

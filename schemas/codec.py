@@ -162,6 +162,7 @@ def _build(kind: type[msgspec.Struct], fields: dict[str, Any]) -> msgspec.Struct
 
 def _build_routed(kind: type[msgspec.Struct], fields: dict[str, Any]) -> msgspec.Struct:
     fields["decision"] = Decision(**fields["decision"])
+    fields["also"] = [Decision(**decision) for decision in fields["also"]]
     return kind(**fields)
 
 

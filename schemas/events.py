@@ -119,6 +119,7 @@ class TicketRouted(msgspec.Struct, frozen=True, kw_only=True):
     priority: str = "unknown"
     change: str = "unknown"
     decision: Decision
+    also: list[Decision] = []
     hop: int = 0
     extraction_us: int = 0
     possible_repeat: bool = False

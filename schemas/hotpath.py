@@ -7,6 +7,7 @@ has neither padding nor back references: a field's bytes can be copied from one 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -336,8 +337,13 @@ _WORDS: dict[tuple[str, str, str], bytes] = {
 }
 
 
-def encode_decision(decision: Decision) -> bytes:
-    """A decision's part of a TicketRouted; the same for every event the same rule decides, so worth keeping."""
+def encode_decisions(decisions: Sequence[Decision]) -> bytes:
+    """The decisions' part of a TicketRouted, at least one; the same for every event the same rules decide, so worth keeping."""
+    first, *also = map(_decision, decisions)
+    return b"".join((first, encode_long(len(also)), *also, b"\x00")) if also else first + b"\x00"
+
+
+def _decision(decision: Decision) -> bytes:
 
     def array(items: list[str]) -> bytes:
         return encode_long(len(items)) + b"".join(map(_string, items)) + b"\x00" if items else b"\x00"

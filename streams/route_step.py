@@ -17,12 +17,12 @@ import msgspec
 
 from plugins.api import Delivery, NotADelivery, PluginError, TicketingToolPlugin, TicketMetadata
 from schemas.codec import Codec, Undecodable
-from schemas.events import Decision, FailureReason, LinkSet, ProcessingFailed, SeenOutcome, Stage, WebhookReceived
-from schemas.hotpath import ReceivedRecord, decode_received, encode_decision, encode_long, encode_routed
+from schemas.events import FailureReason, LinkSet, ProcessingFailed, SeenOutcome, Stage, WebhookReceived
+from schemas.hotpath import ReceivedRecord, decode_received, encode_decisions, encode_long, encode_routed
 from schemas.hotpath_seen import SeenPart, encode_batch_seen, encode_seen_record
 from streams.clock import Clock
 from streams.producer import Outgoing
-from streams.routing.decision import Dropped
+from streams.routing.decision import Decisions, Dropped
 from streams.routing.dedup import Mark, effective_key, keys_of, outcome_of
 from streams.routing.echo import HOP_LIMIT, echo_of, hop_of
 from streams.routing.rules import RuleError, RuleSet
@@ -83,7 +83,7 @@ class RouteContext:
     links: Links
     clock: Clock
     nanoseconds: Callable[[], int] = time.perf_counter_ns
-    decision_parts: dict[int, tuple[Decision, bytes]] = field(default_factory=dict)
+    decision_parts: dict[int, tuple[Decisions, bytes]] = field(default_factory=dict)
     """Decisions already encoded, by identity: a rule gives the same object again."""
 
 
@@ -133,12 +133,12 @@ def route_batch(partition: int, records: Sequence[Record], ctx: RouteContext) ->
             if before is None:
                 batch.remember(offset, b"", b"", "body", encode_long(record.timestamp * 1000), SeenOutcome.DEAD_LETTER, None)
         elif before is not None:
-            batch.add(record, received.event, _again(before, received, record.value, offset, ctx))
+            batch.add(record, received.event, _again(before, received, record, ctx))
         else:
             received_at = received.event.received_at
             original = first_seen(known, batch.marks, offset, *identity, received_at)
             if original is None:
-                answer = route_one(received, record.value, offset, ctx, possible_repeat=offset < decided_upto)
+                answer = route_one(received, record, ctx, possible_repeat=offset < decided_upto)
             else:
                 answer = outcome_of(original, received.event_id)
             outcome = batch.add(record, received.event, answer)
@@ -149,9 +149,15 @@ def route_batch(partition: int, records: Sequence[Record], ctx: RouteContext) ->
 
 
 def route_one(
-    received: ReceivedRecord, data: bytes, offset: int, ctx: RouteContext, *, possible_repeat: bool = False, look_for_echo: bool = True
+    received: ReceivedRecord,
+    record: Record,
+    ctx: RouteContext,
+    *,
+    possible_repeat: bool = False,
+    look_for_echo: bool = True,
 ) -> Answer:
-    """Where one event goes that is no duplicate. `data` is the record as received, to be carried along. Raises nothing."""
+    """Where one event goes that is no duplicate. `record` is it as fetched; its value is carried along. Raises nothing."""
+    data = record.value or b""
     event = received.event
     tenant, tool, received_at = event.tenant, event.tool, event.received_at
     version = ctx.tenants.at(tenant, received_at)
@@ -192,7 +198,7 @@ def route_one(
         return SetAside(FailureReason.HOP_LIMIT, f"{hop} of our own notes led to this one; is the tool's `actor` setting right?")
 
     try:
-        decision = version.rules.decide(metadata)
+        decision = version.rules.decide(metadata, tool, record.key or b"", received_at)
     except RuleError as exc:
         return SetAside(FailureReason.UNROUTABLE, str(exc))
     except Exception as exc:  # noqa: BLE001 - a rule in code is the tenant's
@@ -205,7 +211,7 @@ def route_one(
         return encode_routed(
             received,
             data,
-            offset,
+            record.offset,
             (metadata.type, metadata.priority, metadata.change),
             _decision_part(decision, ctx),
             hop,
@@ -216,12 +222,12 @@ def route_one(
         return SetAside(FailureReason.PLUGIN_FAULT, f"{event.tool_type} gave a type, priority or change that is no word of ours")
 
 
-def _again(before: SeenPart, received: ReceivedRecord, data: bytes, offset: int, ctx: RouteContext) -> Answer:
+def _again(before: SeenPart, received: ReceivedRecord, record: Record, ctx: RouteContext) -> Answer:
     """What an event that was decided before comes to now. A dead letter is made again, for it may not be stored; should the event
     turn out to be routable meanwhile, it goes on."""
     outcome = before.outcome
     if outcome in (SeenOutcome.ROUTED, SeenOutcome.DEAD_LETTER, SeenOutcome.UNKNOWN):
-        return route_one(received, data, offset, ctx, possible_repeat=True, look_for_echo=False)
+        return route_one(received, record, ctx, possible_repeat=True, look_for_echo=False)
     return outcome
 
 
@@ -304,12 +310,12 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-def _decision_part(decision: Decision, ctx: RouteContext) -> bytes:
-    known = ctx.decision_parts.get(id(decision))
+def _decision_part(decisions: Decisions, ctx: RouteContext) -> bytes:
+    known = ctx.decision_parts.get(id(decisions))
     if known is None:
         if len(ctx.decision_parts) >= 10_000:
             ctx.decision_parts.clear()
-        known = ctx.decision_parts[id(decision)] = (decision, encode_decision(decision))  # kept alive, or its id could be another's
+        known = ctx.decision_parts[id(decisions)] = (decisions, encode_decisions(decisions))  # kept alive, or its id could be another's
     return known[1]
 
 

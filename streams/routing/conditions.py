@@ -7,6 +7,7 @@ tags: [vip, board]                 any of them; for tags and for a list in a cus
 priority: {gte: high}              a range by gte, gt, lte, lt (min and max are gte and lte): of words by their order, of times
                                    (ISO 8601), of numbers in custom fields; a value that is unknown or absent is in no range
 custom_fields.region: EMEA         one custom field by its own name; `device.` and `extra.` alike
+tool: desk                         the tenant's tool the delivery came from; a list or a glob too
 """
 
 from __future__ import annotations
@@ -68,8 +69,29 @@ def compile_condition(field: str, value: Any) -> Condition:
         return _of(field, _test(value))
     if field in MAPS:
         raise ConditionError(f"name the one you mean: {field}.NAME")
-    known = ", ".join(sorted({*ENUMS, *TEXTS, *TIMES, "tags", *(f"{m}.NAME" for m in MAPS)}))
+    known = ", ".join(sorted({*ENUMS, *TEXTS, *TIMES, "tags", "tool", *(f"{m}.NAME" for m in MAPS)}))
     raise ConditionError(f"a ticket has no such field; it has {known}")
+
+
+def compile_tool(value: Any) -> Callable[[str], bool]:
+    """The function for `tool`, which is asked with the name of the tool a delivery came from. Raises ConditionError."""
+    if isinstance(value, Mapping):
+        raise ConditionError("takes no range; use a tool's name, a list or a glob")
+    return _test(value)
+
+
+def shown(field: str, ticket: TicketMetadata) -> str:
+    """The value a condition on `field` looks at, for people; shortened."""
+    root, dot, name = field.partition(".")
+    value = getattr(ticket, root, None)
+    if dot:
+        value = value.get(name) if value else None
+    if value is None or value == "":
+        return "absent"
+    if root in TIMES and isinstance(value, int):
+        return datetime.fromtimestamp(value / 1e6, UTC).isoformat(timespec="seconds")
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _all(conditions: list[Condition]) -> Condition:

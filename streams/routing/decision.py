@@ -1,10 +1,13 @@
-"""What the rules can say of a ticket: a Decision (schemas.events), or that it is dropped."""
+"""What the rules can say of a ticket: where it goes (schemas.events.Decision, several with `continue`), or that it is dropped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from schemas.events import Decision
+
+Decisions = tuple[Decision, ...]
+"""What is to be done, in this order; at least one. The first is the event's own decision, the others come of `continue`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,4 +18,4 @@ class Dropped:
     rule_set_version: int
 
 
-__all__ = ["Decision", "Dropped"]
+__all__ = ["Decision", "Decisions", "Dropped"]

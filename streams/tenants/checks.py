@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from plugins.api import PluginConfigError
 from plugins.manifest import PluginManifest
 from plugins.webhook import allowed_addresses
-from streams.routing.conditions import ConditionError, compile_condition
+from streams.routing.conditions import ConditionError, compile_condition, compile_tool
+from streams.routing.expressions import FIELDS, When
+from streams.routing.gates import compile_window
 from streams.secrets.store import REFERENCE
 from streams.tenants.yaml_source import Path
 
@@ -23,7 +26,8 @@ NOT_SECRET = frozenset(
 WEBHOOK_SECRETS = frozenset({"secret", "password", "token", "client_secret"})
 COMMON = frozenset({"type", "search_lag", "timeout", "max_connections", "webhook.addresses", "webhook.proxies"})
 """Settings the host itself takes, whatever the tool type, by dotted path."""
-LATER = ("when", "continue", "window", "percent")
+ROUTE_ONLY = ("name", "match", "when", "window", "percent", "continue")
+"""What says when a route applies; a default always does."""
 
 
 def check(data: Any, plugins: Mapping[str, PluginManifest] | None) -> Iterator[tuple[Path, str]]:
@@ -48,6 +52,16 @@ def check(data: Any, plugins: Mapping[str, PluginManifest] | None) -> Iterator[t
             yield ("routes", index, "name"), f"another route has this name already: routes[{names[name]}]"
     if isinstance(data.get("default"), dict):
         yield from _route_problems(("default",), data["default"], tools)
+    defaults = data.get("defaults")
+    for tool, default in defaults.items() if isinstance(defaults, dict) else ():
+        if tool not in tools:
+            yield ("defaults", tool), _no_such_tool(tool, tools)
+        if isinstance(default, dict):
+            yield from _route_problems(("defaults", tool), default, tools)
+    examples = data.get("examples")
+    for index, example in enumerate(examples if isinstance(examples, list) else []):
+        if isinstance(example, dict):
+            yield from _example_problems(("examples", index), example, tools, names)
 
 
 def _tool_problems(at: Path, tool: Mapping[str, Any], plugins: Mapping[str, PluginManifest] | None) -> Iterator[tuple[Path, str]]:
@@ -109,9 +123,6 @@ def _setting_problems(at: Path, tool: Mapping[str, Any], manifest: PluginManifes
 
 
 def _route_problems(at: Path, route: Mapping[str, Any], tools: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    for key in LATER:
-        if key in route:
-            yield (*at, key), f"`{key}` is not taken by this version; a later release brings it"
     actions = route.get("do") if isinstance(route.get("do"), list) else []
     for index, action in enumerate(actions or []):
         if isinstance(action, str) and action in (actions or [])[:index]:
@@ -119,6 +130,8 @@ def _route_problems(at: Path, route: Mapping[str, Any], tools: Mapping[str, Any]
     if "drop" in (actions or []):
         if len(actions or []) > 1:
             yield (*at, "do"), "drop stands alone: a dropped ticket is neither mirrored nor noted"
+        if route.get("continue") is True:
+            yield (*at, "continue"), "a dropped ticket goes nowhere else; take `continue` out"
     elif "to" not in route and actions:
         yield (*at, "to"), "is missing: say which tool these tickets go to"
     targets: list[tuple[Path, Any]] = [((*at, "to"), route["to"])] if route.get("to") is not None else []
@@ -130,16 +143,58 @@ def _route_problems(at: Path, route: Mapping[str, Any], tools: Mapping[str, Any]
         if not isinstance(name, str):
             continue
         if name not in tools:
-            yield path, f"{name!r} is not a tool of this tenant; it has {', '.join(sorted(tools)) or 'none'}"
+            yield path, _no_such_tool(name, tools)
         elif name in seen:
             yield path, f"{name!r} stands twice among this route's targets"
         seen.add(name)
+    if at[0] == "routes":
+        yield from _condition_problems(at, route, tools)
+
+
+def _condition_problems(at: Path, route: Mapping[str, Any], tools: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     match = route.get("match")
+    if not any(key in route for key in ROUTE_ONLY[1:-1]):
+        yield at, "says of no ticket that it is meant: give match, when, window or percent; `match: {}` matches every ticket"
+    asked: list[tuple[Path, Callable[[], object]]] = []
     for field, value in match.items() if isinstance(match, dict) else ():
+        if field == "tool":
+            asked.append(((*at, "match", field), partial(compile_tool, value)))
+            names = value if isinstance(value, list) else [value]
+            for name in names:
+                if isinstance(name, str) and not any(char in name for char in "*?") and name not in tools:
+                    yield (*at, "match", field), _no_such_tool(name, tools)
+        else:
+            asked.append(((*at, "match", field), partial(compile_condition, field, value)))
+    if isinstance(when := route.get("when"), str):
+        asked.append(((*at, "when"), partial(When, when)))
+    if isinstance(window := route.get("window"), dict):
+        asked.append(((*at, "window"), partial(compile_window, window)))
+    for path, compile_it in asked:
         try:
-            compile_condition(field, value)
+            compile_it()
         except ConditionError as exc:
-            yield (*at, "match", field), str(exc)
+            yield path, str(exc)
+
+
+def _example_problems(
+    at: Path, example: Mapping[str, Any], tools: Mapping[str, Any], routes: Mapping[str, int]
+) -> Iterator[tuple[Path, str]]:
+    if sum(example.get(key) is not None for key in ("route", "to", "dropped")) == 0:
+        yield at, "expects nothing: give route, to or dropped"
+    if isinstance(route := example.get("route"), str) and route not in routes and route != "default":
+        yield (*at, "route"), f"no route is called {route!r}; `default` stands for the default"
+    named = example.get("to")
+    for name in [example.get("tool"), *(named if isinstance(named, list) else [named])]:
+        if isinstance(name, str) and name not in tools:
+            yield at, _no_such_tool(name, tools)
+    ticket = example.get("ticket")
+    for field in ticket if isinstance(ticket, dict) else ():
+        if field not in FIELDS:
+            yield (*at, "ticket", field), f"a ticket has no such field; it has {', '.join(sorted(FIELDS))}"
+
+
+def _no_such_tool(name: str, tools: Mapping[str, Any]) -> str:
+    return f"{name!r} is not a tool of this tenant; it has {', '.join(sorted(tools)) or 'none'}"
 
 
 def strings(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from plugins.manifest import PluginManifest
+from streams.routing.expressions import MAX_SOURCE_BYTES
+from streams.routing.rules import RuleSet
 from streams.secrets.store import REFERENCE
-from streams.tenants.checks import LATER, NAME, check, strings
+from streams.tenants.checks import NAME, check, strings
 from streams.tenants.yaml_source import Path, Problem, YamlSource, read_yaml
 
 MAX_TOOLS = 64
@@ -61,10 +63,32 @@ class DefaultRoute(_Model):
 
 
 class Route(DefaultRoute):
-    """One rule; the first whose whole `match` holds decides. An empty `match` matches every ticket."""
+    """One rule; the first that matches decides: whose whole `match`, `when`, `window` and `percent` hold, where they are given.
+
+    With `continue: true` its decision is added, and the rules after it are asked too. An empty `match` matches every ticket.
+    """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=120)]
-    match: dict[str, JsonValue]
+    match: dict[str, JsonValue] = {}
+    when: Annotated[str, StringConstraints(max_length=MAX_SOURCE_BYTES)] | None = None
+    window: dict[str, JsonValue] | None = None
+    percent: Annotated[float, Field(gt=0, le=100, strict=False)] | None = None
+    continue_: bool = Field(default=False, alias="continue")
+
+
+class Example(_Model):
+    """One line of a tenant's own table for `ai-agents route test`: of a ticket like this, by which route it goes, or where.
+
+    `ticket` has TicketMetadata's fields; `tool` is the tool it comes from, `at` when it is received (ISO 8601).
+    """
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    ticket: dict[str, JsonValue] = {}
+    tool: str | None = None
+    at: str | None = None
+    route: str | None = None
+    to: str | list[str] | None = None
+    dropped: bool | None = None
 
 
 class TenantConfig(_Model):
@@ -74,10 +98,19 @@ class TenantConfig(_Model):
     tools: dict[str, ToolConfig] = Field(max_length=MAX_TOOLS)
     routes: list[Route] = Field(default=[], max_length=MAX_ROUTES)
     default: DefaultRoute | None = None
+    defaults: dict[str, DefaultRoute] = Field(default={}, max_length=MAX_TOOLS)
+    """By the name of the tool an event came from: in place of `default`."""
+    examples: list[Example] = Field(default=[], max_length=MAX_ROUTES)
+
+    def rules(self, version: int) -> RuleSet:
+        """The routes, compiled. Raises RuleError."""
+        return RuleSet.compile(self.routes, self.default, version, self.defaults)
 
     def canonical(self) -> str:
         """The configuration as JSON, the same text for the same meaning."""
-        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(
+            self.model_dump(mode="json", exclude_defaults=True, by_alias=True), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
 
     def secret_names(self) -> set[str]:
         """Every secret the tools refer to, by its name within the tenant."""
@@ -106,7 +139,7 @@ def parse_source(text: str, filename: str, plugins: Mapping[str, PluginManifest]
     if not problems or source.data is not None:
         problems += [source.problem(path, message, at_key=_blames_key(path)) for path, message in check(source.data, plugins)]
         try:
-            config = TenantConfig.model_validate(_without_later_keys(source.data))
+            config = TenantConfig.model_validate(source.data)
         except ValidationError as exc:
             problems += _shape_problems(exc, source)
     if problems or config is None:
@@ -116,7 +149,7 @@ def parse_source(text: str, filename: str, plugins: Mapping[str, PluginManifest]
 
 def _blames_key(path: Path) -> bool:
     """Whether what is wrong is that the key is there at all, or what it is."""
-    return path[-1] in LATER or path[-2:-1] in {("tools",), ("match",)}
+    return path[-2:-1] in {("tools",), ("match",), ("defaults",)}
 
 
 _WORDS = {
@@ -142,24 +175,3 @@ def _shape_problems(exc: ValidationError, source: YamlSource) -> Iterator[Proble
         elif kind in {"model_type", "dict_type"} and path == ():
             message = "the file must be a map that starts with `tenant:`"
         yield source.problem(path, message, at_key=kind == "extra_forbidden")
-
-
-def _without_later_keys(data: Any) -> Any:
-    """The data without what `checks` already refused in better words."""
-    if not isinstance(data, dict):
-        return data
-    kept = dict(data)
-    if isinstance(data.get("routes"), list):
-        kept["routes"] = [_without_later(route) for route in data["routes"]]
-    if "default" in data:
-        kept["default"] = _without_later(data["default"])
-    return kept
-
-
-def _without_later(route: Any) -> Any:
-    if not isinstance(route, dict):
-        return route
-    kept = {key: value for key, value in route.items() if key not in LATER}
-    if "when" in route:
-        kept.setdefault("match", {})
-    return kept

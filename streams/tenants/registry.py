@@ -72,7 +72,7 @@ class TenantRegistry:
     def _version(self, record: TenantConfigured, before: TenantVersion | None) -> TenantVersion | None:
         try:
             config = from_json(record.config)
-            rules = RuleSet.compile(config.routes, config.default, record.version)
+            rules = config.rules(record.version)
         except ValueError as exc:
             self.unreadable[record.tenant, record.version] = f"{type(exc).__name__}: this version of ai-agents cannot read it"
             return None

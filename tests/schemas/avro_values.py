@@ -16,19 +16,21 @@ _PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def values(schema: Any) -> st.SearchStrategy[Any]:
-    """Values of a schema given as JSON, in the plain form fastavro takes (times as integers)."""
+def values(schema: Any, named: dict[str, Any] | None = None) -> st.SearchStrategy[Any]:
+    """Values of a schema given as JSON, in the plain form fastavro takes (times as integers). `named`: the types met before."""
+    named = {} if named is None else named
     if isinstance(schema, list):
-        return st.one_of([values(branch) for branch in schema])
+        return st.one_of([values(branch, named) for branch in schema])
     if isinstance(schema, str):
-        return _PRIMITIVES[schema]
+        return values(named[schema.rpartition(".")[2]], named) if schema not in _PRIMITIVES else _PRIMITIVES[schema]
     kind = schema["type"]
     if kind == "record":
-        return st.fixed_dictionaries({field["name"]: values(field["type"]) for field in schema["fields"]})
+        named[schema["name"]] = schema
+        return st.fixed_dictionaries({field["name"]: values(field["type"], named) for field in schema["fields"]})
     if kind == "enum":
         return st.sampled_from(schema["symbols"])
     if kind == "array":
-        return st.lists(values(schema["items"]), max_size=4)
+        return st.lists(values(schema["items"], named), max_size=4)
     if kind == "map":
-        return st.dictionaries(_PRIMITIVES["string"], values(schema["values"]), max_size=4)
-    return values(kind)
+        return st.dictionaries(_PRIMITIVES["string"], values(schema["values"], named), max_size=4)
+    return values(kind, named)

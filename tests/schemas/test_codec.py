@@ -187,6 +187,8 @@ def _agree_type(hint: Any, schema: Any, where: str) -> None:
     elif isinstance(schema, dict):
         assert schema.get("logicalType") in {None, "timestamp-micros"}, where
         assert hint is int, where
+    elif "." in schema:
+        assert hint is getattr(events, schema.rpartition(".")[2]), where  # a record met before, by its full name
     else:
         assert hint is {"string": str, "bytes": bytes, "boolean": bool, "int": int, "long": int}[schema], where
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.codec import MAGIC, Codec, Undecodable, UnknownFingerprint, current, schema_version
 from schemas.events import BatchSeen, Decision, DedupScope, SeenOutcome, SeenRecord, TicketRouted, WebhookReceived
-from schemas.hotpath import decode_long, decode_received, encode_decision, encode_long, encode_routed
+from schemas.hotpath import decode_long, decode_received, encode_decisions, encode_long, encode_routed
 from schemas.hotpath_seen import (
     decode_batch_seen,
     encode_batch_seen,
@@ -160,13 +160,14 @@ def _one_received() -> WebhookReceived:
 
 
 def _spliced(record: object, data: bytes) -> bytes:
-    part = encode_decision(Decision(target="jira"))
+    part = encode_decisions((Decision(target="jira"),))
     return encode_routed(record, data, 3, ("unknown", "unknown", "unknown"), part, 0, 0, False)
 
 
 @given(
     received_events,
     decisions,
+    st.lists(decisions, max_size=3),
     st.integers(0, 1 << 50),
     st.sampled_from(list(TicketType)),
     st.sampled_from(list(Priority)),
@@ -178,6 +179,7 @@ def _spliced(record: object, data: bytes) -> bytes:
 def test_a_spliced_routed_record_is_the_codecs_own(
     event: WebhookReceived,
     decision: Decision,
+    also: list[Decision],
     offset: int,
     kind: TicketType,
     priority: Priority,
@@ -189,7 +191,9 @@ def test_a_spliced_routed_record_is_the_codecs_own(
     """Bytes copied from the received record must fall where the schema has them."""
     data = CODEC.encode(event)
     record = decode_received(data, CODEC)
-    spliced = encode_routed(record, data, offset, (kind, priority, change), encode_decision(decision), hop, extraction_us, possible_repeat)
+    spliced = encode_routed(
+        record, data, offset, (kind, priority, change), encode_decisions((decision, *also)), hop, extraction_us, possible_repeat
+    )
     assert spliced == CODEC.encode(
         TicketRouted(
             event_id=event.event_id,
@@ -202,6 +206,7 @@ def test_a_spliced_routed_record_is_the_codecs_own(
             priority=priority,
             change=change,
             decision=decision,
+            also=also,
             hop=hop,
             extraction_us=extraction_us,
             possible_repeat=possible_repeat,

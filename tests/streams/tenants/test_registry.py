@@ -154,7 +154,8 @@ def test_a_version_judges_by_its_own_compiled_rules() -> None:
     assert version is not None
 
     def decision(**ticket: Any) -> Any:
-        return version.rules.decide(TicketMetadata(tenant_id="acme", ticket_id="1", **ticket))
+        answer = version.rules.decide(TicketMetadata(tenant_id="acme", ticket_id="1", **ticket))
+        return answer if isinstance(answer, Dropped) or answer is None else answer[0]
 
     urgent = decision(priority=Priority.URGENT)
     assert (urgent.target, urgent.actions, urgent.rule, urgent.rule_set_version) == ("jira", ["mirror"], "urgent", 7)

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sandbox": ("cli.sandbox:sandbox", "Stand-ins for the tools, speaking their protocols."),
     "topics": ("cli.topics:topics", "Look at the topics."),
     "tenant": ("cli.tenant:tenant", "Tenants' tools and rules."),
+    "route": ("cli.route:route", "A tenant's rules: check, explain, try on yesterday."),
     "secret": ("cli.secret:secret", "Secrets the tenants' settings refer to."),
     "analytics": ("cli.analytics:analytics", "Calls, latencies, errors, costs."),
     "audit": ("cli.audit:audit", "Count every accepted event once, and name what does not add up."),

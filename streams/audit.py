@@ -6,28 +6,23 @@ left out. One partition is looked at after the other.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.codec import Codec, CodecError
-from schemas.events import ProcessingFailed, RetryScheduled, SchemaPublished, TicketRouted
+from schemas.events import ProcessingFailed, RetryScheduled, TicketRouted
 from schemas.hotpath import ROUTED_HEADER, decode_received
 from schemas.hotpath_processed import decode_processed
 from schemas.hotpath_seen import decode_batch_seen
 from streams import topics
-from streams.broker.admin import committed, named_errors, offsets
+from streams.broker.admin import committed, offsets
 from streams.ledger import Entry, PartitionLedger, State
-from streams.security import client_options
+from streams.topic_scan import each_record, ends_of, learn_schemas, scanning
 
 ROUTE_GROUP, PROCESS_GROUP = "ai-agents-route", "ai-agents-process"
 MAX_PROBLEMS = 1000
-POLL_MS = 1000
-SILENCE_SECONDS = 30.0
 _RETRIES = tuple(topic.name for topic in topics.RETRIES)
 
 
@@ -193,29 +188,29 @@ async def _ledgers(brokers: str, security: Mapping[str, Any]) -> AsyncIterator[t
     """Each partition's ledger, filled; the one before is let go."""
     routed_upto = await committed(brokers, ROUTE_GROUP, security)
     processed_upto = await committed(brokers, PROCESS_GROUP, security)
-    async with _consumer(brokers, security) as consumer:
+    async with scanning(brokers, security) as consumer:
         received = topics.RECEIVED.name
         starts, known = await offsets(brokers, [received, *(t.name for t in topics.CO_PARTITIONED), topics.SCHEMAS.name], security)
-        ends = await _ends(consumer, [p for p in known if p[0] == received])
+        ends = await ends_of(consumer, [p for p in known if p[0] == received])
         cuts: dict[tuple[str, int], int] = {}
         for step in ((topics.PROCESSED.name,), (topics.DEAD_LETTER.name, *_RETRIES), (topics.ROUTED.name,), (topics.SEEN.name,)):
-            cuts |= await _ends(consumer, [p for p in known if p[0] in step])
-        later_ends = await _ends(consumer, list(ends))
+            cuts |= await ends_of(consumer, [p for p in known if p[0] in step])
+        later_ends = await ends_of(consumer, list(ends))
 
         codec = Codec()
-        await _learn_schemas(consumer, codec, {p: end for p, end in known.items() if p[0] == topics.SCHEMAS.name}, starts)
+        await learn_schemas(consumer, codec, {p: end for p, end in known.items() if p[0] == topics.SCHEMAS.name}, starts)
         for source, end in sorted(ends.items()):
             partition = source[1]
             ledger = PartitionLedger(
                 starts[source], end, routed_upto.get(source, 0), processed_upto.get((topics.ROUTED.name, partition), 0)
             )
-            await _each(consumer, source, starts[source], later_ends[source], _received(ledger, codec))
+            await each_record(consumer, source, starts[source], later_ends[source], _received(ledger, codec))
             tellers = {topics.SEEN.name: _seen, topics.ROUTED.name: _routed, topics.PROCESSED.name: _processed}
             tellers |= {topics.DEAD_LETTER.name: _dead_letter} | dict.fromkeys(_RETRIES, _retry)
             for name, tell in tellers.items():
                 at = (name, partition)
                 if at in cuts:
-                    await _each(consumer, at, starts[at], cuts[at], tell(ledger, codec))
+                    await each_record(consumer, at, starts[at], cuts[at], tell(ledger, codec))
             yield partition, ledger
 
 
@@ -308,57 +303,3 @@ def id_of(event_id: str) -> bytes:
         return bytes.fromhex(event_id.replace("-", ""))
     except ValueError:
         return event_id.encode()
-
-
-@asynccontextmanager
-async def _consumer(brokers: str, security: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=topics.MAX_RECORD_BYTES,
-        **client_options(security),
-    )
-    async with named_errors(brokers):
-        try:
-            await consumer.start()
-            yield consumer
-        finally:
-            await consumer.stop()
-
-
-async def _ends(consumer: AIOKafkaConsumer, positions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    found = await consumer.end_offsets([TopicPartition(*p) for p in positions])
-    return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
-
-
-async def _each(consumer: AIOKafkaConsumer, source: tuple[str, int], start: int, end: int, tell: Teller) -> None:
-    """Every record from start to below end. A position may pass offsets without a record: retention, compaction.
-
-    Raises TimeoutError when the broker gives nothing more for SILENCE_SECONDS.
-    """
-    if start >= end:
-        return
-    tp = TopicPartition(*source)
-    consumer.assign([tp])
-    consumer.seek(tp, start)
-    position = start
-    while position < end:
-        async with asyncio.timeout(SILENCE_SECONDS):
-            while (now := await consumer.position(tp)) == position:
-                for record in (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, ()):
-                    if record.offset < end:
-                        tell(record)
-        position = now
-
-
-async def _learn_schemas(
-    consumer: AIOKafkaConsumer, codec: Codec, ends: Mapping[tuple[str, int], int], starts: Mapping[tuple[str, int], int]
-) -> None:
-    def learn(record: Any) -> None:
-        if (event := _decoded(codec, record.value, SchemaPublished)) is not None:
-            codec.learn(event.schema)
-
-    for source, end in ends.items():
-        await _each(consumer, source, starts[source], end, learn)

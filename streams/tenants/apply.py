@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from schemas.codec import Codec
 from schemas.events import TenantConfigured
 from streams import topics
@@ -43,14 +45,7 @@ def plan(registry: TenantRegistry, config: TenantConfig, now: int) -> TenantConf
     canonical = config.canonical()
     if records and not records[-1].removed and records[-1].config == canonical:
         return None
-    last = records[-1] if records else None
-    return TenantConfigured(
-        tenant=config.tenant,
-        version=last.version + 1 if last else 1,
-        effective_at=max([now + EFFECTIVE_AFTER_US, *(record.effective_at + 1 for record in records)]),
-        applied_at=now,
-        config=canonical,
-    )
+    return msgspec.structs.replace(_next(records, now), tenant=config.tenant, config=canonical)
 
 
 async def read_tenants(brokers: str, security: Mapping[str, Any] | None = None) -> TenantRegistry:
@@ -97,6 +92,61 @@ async def apply(
         await publish(brokers, events, security)
         await _refuse_conflicts(brokers, events, security)
     return done
+
+
+class NoSuchVersion(ValueError):
+    """There is nothing to go back to, or to remove."""
+
+
+def plan_rollback(registry: TenantRegistry, tenant: str, version: int | None, now: int) -> TenantConfigured | None:
+    """The record that puts an earlier version's configuration in force again, as a version of its own; None when it is in force.
+
+    Without a version the one before the newest that differs from it. Pure; raises NoSuchVersion.
+    """
+    records = registry.records(tenant)
+    if not records:
+        raise NoSuchVersion(f"no tenant {tenant}")
+    last = records[-1]
+    if version is None:
+        earlier = [record for record in records[:-1] if not record.removed and (last.removed or record.config != last.config)]
+        if not earlier:
+            raise NoSuchVersion(f"tenant {tenant} has no earlier version that differs from version {last.version}")
+        wanted = earlier[-1]
+    else:
+        found = [record for record in records if record.version == version]
+        if not found or found[0].removed:
+            raise NoSuchVersion(f"tenant {tenant} has no version {version} to go back to; the newest is {last.version}")
+        wanted = found[0]
+    if not last.removed and last.config == wanted.config:
+        return None
+    return msgspec.structs.replace(_next(records, now), tenant=tenant, config=wanted.config)
+
+
+def plan_removal(registry: TenantRegistry, tenant: str, now: int) -> TenantConfigured | None:
+    """The record that takes a tenant out of force; its versions stay. None when it is out already. Pure; raises NoSuchVersion."""
+    records = registry.records(tenant)
+    if not records:
+        raise NoSuchVersion(f"no tenant {tenant}")
+    if records[-1].removed:
+        return None
+    return msgspec.structs.replace(_next(records, now), tenant=tenant, removed=True, config=records[-1].config)
+
+
+def _next(records: Sequence[TenantConfigured], now: int) -> TenantConfigured:
+    """An empty next version, in force a second from now and after every version before it."""
+    return TenantConfigured(
+        tenant="",
+        version=records[-1].version + 1 if records else 1,
+        effective_at=max([now + EFFECTIVE_AFTER_US, *(record.effective_at + 1 for record in records)]),
+        applied_at=now,
+        config="",
+    )
+
+
+async def put_in_force(brokers: str, event: TenantConfigured, security: Mapping[str, Any] | None = None) -> None:
+    """Publishes one planned version. Raises ApplyConflict, TimeoutError, KafkaError."""
+    await publish(brokers, [event], security)
+    await _refuse_conflicts(brokers, [event], security)
 
 
 async def publish(brokers: str, events: Sequence[TenantConfigured], security: Mapping[str, Any] | None = None) -> None:

@@ -77,3 +77,37 @@ def test_no_broker_is_one_line_that_says_what_to_do(tmp_path: Path, monkeypatch:
     result = run(tmp_path, "127.0.0.1:1", "list")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "error: no answer from Kafka at 127.0.0.1:1 (TimeoutError); start it with: ai-agents up"
+
+
+@pytest.mark.broker
+def test_versions_are_compared_gone_back_to_and_taken_out_of_force(tmp_path: Path, broker: str) -> None:
+    """Every version stays: a rollback is a new version that says the same as an old one, and removing is one too."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    first, second = a_file(tmp_path, name), a_file(tmp_path, name, "IT")
+    run(tmp_path, broker, "apply", first)
+    run(tmp_path, broker, "apply", second)
+
+    told = json.loads(run(tmp_path, broker, "diff", name, "-o", "json").stdout)
+    assert told == [{"path": "tools.jira.project", "change": "changed", "before": "OPS", "after": "IT"}]
+    assert "-    project: OPS" in run(tmp_path, broker, "diff", name).stdout
+    assert json.loads(run(tmp_path, broker, "diff", first, "-o", "json").stdout)[0]["after"] == "OPS"
+    assert run(tmp_path, broker, "diff", name, "--from", "9").exit_code == 3
+
+    dry = json.loads(run(tmp_path, broker, "rollback", name, "--dry-run", "-o", "json").stdout)[0]
+    assert (dry["version"], dry["changed"]) == (3, "1 tool changed")
+    assert json.loads(run(tmp_path, broker, "rollback", name, "-o", "json").stdout)[0]["version"] == 3
+    assert json.loads(run(tmp_path, broker, "show", name, "-o", "json").stdout)["tools"]["jira"]["project"] == "OPS"
+    again = run(tmp_path, broker, "rollback", name, "--to", "1", "-o", "json")
+    assert (json.loads(again.stdout)[0]["changed"], again.exit_code) == ("nothing", 0)
+
+    assert run(tmp_path, broker, "remove", name).exit_code == 0
+    history = json.loads(run(tmp_path, broker, "history", name, "-o", "json").stdout)
+    assert [(row["version"], row["changed"]) for row in history] == [
+        (1, "created"),
+        (2, "1 tool changed"),
+        (3, "1 tool changed"),
+        (4, "removed"),
+    ]
+    assert json.loads(run(tmp_path, broker, "rollback", name, "--to", "2", "-o", "json").stdout)[0]["version"] == 5
+    assert run(tmp_path, broker, "rollback", name, "--to", "4").exit_code == 3
+    assert run(tmp_path, broker, "rollback", "nobody").exit_code == 3

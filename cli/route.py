@@ -16,6 +16,7 @@ from cli.times import When, iso
 from streams.settings import Settings
 
 if TYPE_CHECKING:
+    from plugins.manifest import PluginManifest
     from streams.route_history import RulesDiff
     from streams.routing.rules import Explanation, RuleSet
     from streams.tenants.config import TenantConfig
@@ -56,7 +57,9 @@ def lint_files(files: tuple[Path, ...], strict: bool, output: str) -> None:
         except TenantConfigErrors as exc:
             found = [("error", problem) for problem in exc.problems]
         else:
-            found = [("warning", problem) for problem in lint(config, source)] + [("remark", p) for p in remarks(config, source)]
+            found = [("warning", problem) for problem in lint(config, source, manifests())] + [
+                ("remark", p) for p in remarks(config, source)
+            ]
         shown += [
             {"file": str(file), "line": p.line, "column": p.column, "level": level, "path": p.path, "message": p.message}
             for level, p in found
@@ -264,14 +267,20 @@ def test_examples(files: tuple[Path, ...], output: str) -> None:
 
 
 def _parse(file: Path) -> tuple[TenantConfig, YamlSource]:
-    from plugins.registry import PluginRegistry
     from streams.tenants.config import parse_source
 
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise CommandError(f"{file}: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}") from exc
-    return parse_source(text, str(file), {manifest.tool_type: manifest for manifest in PluginRegistry.discover().manifests()})
+    return parse_source(text, str(file), manifests())
+
+
+def manifests() -> dict[str, PluginManifest]:
+    """The installed plugins' manifests by tool type."""
+    from plugins.registry import PluginRegistry
+
+    return {manifest.tool_type: manifest for manifest in PluginRegistry.discover().manifests()}
 
 
 def _parse_or_fail(file: Path) -> tuple[TenantConfig, YamlSource]:

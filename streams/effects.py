@@ -25,7 +25,7 @@ from plugins.api import (
 )
 from plugins.marker import note_marker
 from plugins.metering import Price, free, metered
-from schemas.events import Call, FailureReason, LinkSet, TicketRouted
+from schemas.events import Call, Decision, FailureReason, LinkSet, TicketRouted
 from schemas.ids import external_id, ticket_key
 from streams.attempts import SECOND, CallFailed, RetryDecision, after_failure
 from streams.clock import Clock
@@ -96,16 +96,17 @@ class _Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One routed event with what its delivery says."""
+    """What one decision about a routed event asks for, with what the event's delivery says."""
 
     routed: TicketRouted
+    decision: Decision
     routed_offset: int
     partition: int
     metadata: TicketMetadata
 
     @property
     def target(self) -> str:
-        return self.routed.decision.target
+        return self.decision.target
 
     @property
     def source_key(self) -> str:

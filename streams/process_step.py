@@ -31,7 +31,6 @@ from schemas.events import (
     WebhookReceived,
 )
 from schemas.hotpath import decode_received
-from schemas.ids import ticket_key
 from streams.attempts import RetryDecision
 from streams.clock import Clock
 from streams.doubt import PartitionDoubts
@@ -102,9 +101,6 @@ async def process_one(
         await _act(routed, routed_offset, state, ctx, turn, story)
     except StepFailed as exc:
         failed = exc
-        if exc.in_doubt_since is not None and story.ticket_id is not None:
-            source_key = ticket_key(routed.tenant, routed.tool, story.ticket_id)
-            state.doubts.raise_link(source_key, routed.decision.target, exc.in_doubt_since)
         await _set_aside(exc, routed, routed_offset, key, state.partition, ctx)
     outcome = ProcessOutcome.PROCESSED if failed is None else ProcessOutcome.FAILED
     processed = TicketProcessed(
@@ -160,7 +156,7 @@ def link_key(link: LinkSet) -> bytes:
 
 def needs_calls(work: Work) -> bool:
     """False when none of the actions calls the tool: nothing to do, or only a mirror onto the source itself."""
-    return any(action != "mirror" or not work.on_own_tool for action in work.routed.decision.actions)
+    return any(action != "mirror" or not work.on_own_tool for action in work.decision.actions)
 
 
 @dataclass(slots=True)
@@ -173,23 +169,60 @@ class _Story:
 
 
 async def _act(routed: TicketRouted, routed_offset: int, state: PartitionState, ctx: ProcessContext, turn: Turn, story: _Story) -> None:
-    """Carries out the event's actions in order. Raises StepFailed when one is given up."""
+    """Carries out the event's decisions in order; one that fails keeps none of the others. Raises StepFailed when any failed."""
+    try:
+        metadata = _read(routed, ctx, story.calls)
+    except _Refusal as exc:
+        raise _refused(exc, routed, routed_offset, state) from exc
+    story.ticket_id = story.ticket_id or metadata.ticket_id
+    failures: list[tuple[str, StepFailed]] = []
+    for decision in (routed.decision, *routed.also):
+        work = Work(routed=routed, decision=decision, routed_offset=routed_offset, partition=state.partition, metadata=metadata)
+        if not needs_calls(work):
+            continue
+        try:
+            await _decided(work, state, ctx, turn, story)
+        except StepFailed as exc:
+            failures.append((decision.target, exc))
+            if exc.in_doubt_since is not None:
+                state.doubts.raise_link(work.source_key, work.target, exc.in_doubt_since)
+    if failures:
+        raise _together(failures, len(routed.also) + 1)
+
+
+async def _decided(work: Work, state: PartitionState, ctx: ProcessContext, turn: Turn, story: _Story) -> None:
+    """One decision's actions, in order. Raises StepFailed when one is given up."""
     async with AsyncExitStack() as leases:
         try:
-            metadata = _read(routed, ctx, story.calls)
-            story.ticket_id = story.ticket_id or metadata.ticket_id
-            work = Work(routed=routed, routed_offset=routed_offset, partition=state.partition, metadata=metadata)
-            if not needs_calls(work):
-                return
             effects = await _effects(leases, work, state, ctx, turn, story)
-        except _Refusal as exc:  # before any call of ours; a worker before us may have come further
-            in_doubt_since = state.doubts.of_event(routed_offset, routed.possible_repeat)
-            raise StepFailed(RetryDecision(None, exc.reason, exc.detail), 1, in_doubt_since) from exc
+        except _Refusal as exc:
+            raise _refused(exc, work.routed, work.routed_offset, state) from exc
         try:
-            for action in routed.decision.actions:
+            for action in work.decision.actions:
                 await effects.run(action)
         finally:
-            story.target_ticket_id = effects.target_ticket_id
+            if work.decision is work.routed.decision:
+                story.target_ticket_id = effects.target_ticket_id
+
+
+def _refused(exc: _Refusal, routed: TicketRouted, routed_offset: int, state: PartitionState) -> StepFailed:
+    """Before any call of ours; a worker before us may have come further."""
+    return StepFailed(RetryDecision(None, exc.reason, exc.detail), 1, state.doubts.of_event(routed_offset, routed.possible_repeat))
+
+
+def _together(failures: Sequence[tuple[str, StepFailed]], decisions: int) -> StepFailed:
+    """What failed, as one: the first one's reason, each one's words. Where an event has one decision, its failure as it is."""
+    first = failures[0][1]
+    if decisions == 1:
+        return first
+    doubts = [failed.in_doubt_since for _, failed in failures if failed.in_doubt_since is not None]
+    detail = "; ".join(f"{target}: {failed.detail}" for target, failed in failures)
+    said = f"{len(failures)} of {decisions} targets failed: {detail}"
+    together = StepFailed(
+        RetryDecision(None, first.reason, said), max(failed.attempts for _, failed in failures), min(doubts, default=None)
+    )
+    together.detail = said  # each one's words tell of its own doubt
+    return together
 
 
 class _Refusal(Exception):
@@ -290,7 +323,7 @@ async def _effects(leases: AsyncExitStack, work: Work, state: PartitionState, ct
 
 async def _source(leases: AsyncExitStack, work: Work, ctx: ProcessContext) -> TicketingToolPlugin | None:
     """The source tool's plugin where an action asks it; None when it cannot be used any more, which fails nothing."""
-    if "enrich" not in work.routed.decision.actions or work.on_own_tool:
+    if "enrich" not in work.decision.actions or work.on_own_tool:
         return None
     try:
         return await leases.enter_async_context(ctx.plugins.lease(work.routed.tenant, work.routed.tool, ctx.clock.now()))

@@ -198,6 +198,7 @@ class ModelPlugins:
     """The plugin manager's two doors."""
 
     def __init__(self, tool: ToolModel) -> None:
+        self.tool = tool
         self.made: dict[str, TicketingToolPlugin] = {name: ModelPlugin(tool, name) for name in (SOURCE, TARGET)}
         self.gone: set[str] = set()
 

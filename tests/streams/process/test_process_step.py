@@ -13,8 +13,8 @@ import pytest
 from plugins.api import Delivery, NewTicket, NotADelivery, PluginConfigError, TicketingToolPlugin, TicketMetadata, TicketRef
 from plugins.manager import UnknownTool
 from schemas.codec import MAGIC, Codec, UnknownFingerprint
-from schemas.events import Event, FailureReason, ProcessingFailed, ProcessOutcome, Stage, TicketProcessed, TicketRouted
-from schemas.ids import ticket_key
+from schemas.events import Decision, Event, FailureReason, ProcessingFailed, ProcessOutcome, Stage, TicketProcessed, TicketRouted
+from schemas.ids import external_id, ticket_key
 from streams.doubt import PartitionDoubts
 from streams.effects import NotStored
 from streams.links import LinkTable
@@ -226,3 +226,49 @@ def test_bytes_that_are_no_event_become_a_dead_letter_with_their_origin(bench: B
     bench.loop.run_until_complete(set_aside_undecodable(b"no event", 5, b"k", 2, "not in Avro", ctx))
     letter = bench.only_letter()
     assert (letter.reason, letter.original, letter.origin_partition, letter.origin_offset) == ("undecodable", b"no event", 2, 5)
+
+
+# --- several targets -----------------------------------------------------------------------------------------------------
+
+ELSEWHERE = "elsewhere"
+
+
+def a_fan_out(number: int, offset: int) -> TicketRouted:
+    """Mirrored to two tools, and noted on its own ticket."""
+    also = [Decision(target=ELSEWHERE, actions=["mirror"]), Decision(target=SOURCE, actions=["note"])]
+    return msgspec.structs.replace(a_routed(number, "A", ["mirror"], offset), also=also)
+
+
+def test_every_target_of_a_fan_out_is_served(bench: Bench) -> None:
+    """One record tells all of it; each link has its own tool."""
+    bench.plugins.made[ELSEWHERE] = ModelPlugin(bench.plugins.tool, ELSEWHERE)
+    assert bench.process(a_fan_out(1, 3)).outcome is ProcessOutcome.PROCESSED
+    steps = [(call.step, call.method, call.tool) for call in bench.only_record().calls[2:]]
+    assert steps == [("mirror", "create_ticket", TARGET), ("mirror", "create_ticket", ELSEWHERE), ("note", "add_note", SOURCE)]
+    assert bench.only_record().target == TARGET
+    for tool in (TARGET, ELSEWHERE):
+        assert bench.links.by_source(KEY.decode(), tool) is not None
+
+
+def test_a_target_that_is_gone_keeps_none_of_the_others(bench: Bench) -> None:
+    """One tool's fault must not withhold a ticket from another; the dead letter says which is missing."""
+    bench.plugins.gone.add(ELSEWHERE)
+    assert bench.process(a_fan_out(1, 3)).reason is FailureReason.UNKNOWN_TOOL
+    assert bench.only_letter().detail.startswith(f"1 of 3 targets failed: {ELSEWHERE}: ")
+    assert [(call.step, call.tool) for call in bench.only_record().calls[2:]] == [("mirror", TARGET), ("note", SOURCE)]
+
+
+def test_a_fan_out_that_is_put_back_does_what_is_missing_and_nothing_twice(bench: Bench) -> None:
+    """The way back of a dead letter: what was done is found, what was not is done."""
+    bench.plugins.gone.add(ELSEWHERE)
+    routed = a_fan_out(1, 3)
+    bench.process(routed)
+    bench.plugins.gone.clear()
+    bench.plugins.made[ELSEWHERE] = ModelPlugin(bench.plugins.tool, ELSEWHERE)
+    again = msgspec.structs.replace(routed, injection_id="again", possible_repeat=True)
+    assert bench.process(again, 8).outcome is ProcessOutcome.PROCESSED
+    bench.loop.run_until_complete(asyncio.sleep(60))
+    effects = bench.plugins.tool.effects
+    assert sorted(effect.kind for effect in effects) == ["create", "create", "note"]
+    created = {effect.external_id for effect in effects if effect.kind == "create"}
+    assert created == {external_id(KEY.decode(), TARGET), external_id(KEY.decode(), ELSEWHERE)}

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from plugins.api import (
-    ApiError,
-    CredentialsRefused,
     FatalApiError,
     NewNote,
     NotFound,
@@ -20,46 +18,25 @@ from plugins.api import (
     PluginContext,
     Priority,
     RateLimited,
-    ServerError,
     TicketChanges,
-    TicketingToolPlugin,
     TicketStatus,
     TicketType,
     ValidationRefused,
 )
+from plugins.conformance.builders import a_ticket
+from plugins.conformance.pytest_plugin import ConformanceSuite
 from plugins.http.client import ApiClient
 from plugins.marker import note_marker
 from plugins.sandbox.server import SandboxProcess
 from plugins.sysaid.plugin import SysAidPlugin
 from schemas.ids import new_event_id
-from tests.contracts.tool_contract import ToolContract, a_ticket
 
 LAPTOP = "0A-3E-E9-13-2B-E4"
 BOTH = pytest.mark.parametrize("api", ["classic", "developers"])
 
 
-class TestSysAid(ToolContract):
+class TestSysAid(ConformanceSuite):
     tool_type = "sysaid"
-
-    @pytest.mark.parametrize(
-        ("status", "kind", "in_doubt"),
-        [
-            (400, ValidationRefused, False),
-            (403, CredentialsRefused, False),
-            (404, NotFound, False),
-            (429, RateLimited, False),
-            (500, ServerError, True),
-            (503, ServerError, False),
-        ],
-    )
-    async def test_errors_are_named_by_what_to_do(
-        self, plugin: TicketingToolPlugin, sandbox: SandboxProcess, status: int, kind: type[ApiError], in_doubt: bool
-    ) -> None:
-        """As for every tool, but for one 401: it means that the session is over, and the call is made again with a new one."""
-        sandbox.fault(status=status, method="POST")
-        with pytest.raises(kind) as caught:
-            await plugin.create_ticket(a_ticket())
-        assert (caught.value.status, caught.value.in_doubt) == (status, in_doubt)
 
 
 @pytest.fixture(scope="module")

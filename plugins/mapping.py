@@ -135,20 +135,36 @@ class FieldMap:
     Empty text counts as no value, as tools send it for fields nobody filled.
     """
 
-    __slots__ = ("_getters", "paths")
+    __slots__ = ("_getters", "_members", "_others", "paths")
 
     def __init__(self, fields: Mapping[str, str | Sequence[str]] | None = None, /, **more: str | Sequence[str]) -> None:
         given = {**(fields or {}), **more}
         self.paths: Mapping[str, tuple[str, ...]] = {name: (p,) if isinstance(p, str) else tuple(p) for name, p in given.items()}
         self._getters = {name: _first_of([getter(p) for p in paths]) for name, paths in self.paths.items()}
+        self._members = [(name, paths) for name, paths in self.paths.items() if not any(path.startswith("$") for path in paths)]
+        members = dict(self._members)
+        self._others = {name: get for name, get in self._getters.items() if name not in members}
 
     def with_fields(self, fields: Mapping[str, str | Sequence[str]]) -> FieldMap:
         """This map with a tenant's own paths put in place of, or beside, these."""
         return FieldMap({**self.paths, **fields})
 
     def read(self, document: Any) -> dict[str, Any]:
-        """Every mapped field; None where the payload has none."""
-        return {name: get(document) for name, get in self._getters.items()}
+        """Every mapped field; None where the payload has none. Top-level members, most of a flat body, are read without a call each."""
+        if type(document) is not dict:
+            return {name: get(document) for name, get in self._getters.items()}
+        found: dict[str, Any] = {}
+        for name, members in self._members:
+            for member in members:
+                value = document.get(member)
+                if value is not None and value != "":
+                    break
+            else:
+                value = None
+            found[name] = value
+        for name, get in self._others.items():
+            found[name] = get(document)
+        return found
 
     def get(self, document: Any, name: str) -> Any:
         """One mapped field; None where the payload, or the map, has none."""

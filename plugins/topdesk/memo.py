@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from html import escape
+from html import escape, unescape
 from typing import Final
 
 from plugins.richtext import Document, from_html, to_plain
@@ -20,6 +20,7 @@ MAX_SUBJECT: Final = 80
 _ENTRY_HEAD = re.compile(
     r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4},? \d{1,2}:\d{2}(?::\d{2})?(?: \[[^\]\n]{0,40}\])?[^\n]{0,200}?:[ \t]*\r?$", re.MULTILINE
 )
+_FORMATTED = re.compile(r"<(?:/(?:i|em|b|strong|u|h5|h6|p|div|span)|br ?/?|img [^<>]*)>", re.IGNORECASE)
 _UPDATE = re.compile(r"\[aiu:([0-9A-Za-z._-]{1,64})\]")
 
 
@@ -29,8 +30,15 @@ def to_memo(document: Document) -> str:
 
 
 def memo_text(html: object) -> str:
-    """The plain text of an entry's memoText."""
-    return to_plain(from_html(html)) if isinstance(html, str) else ""
+    """The plain text of an entry's memoText: HTML where it holds a memo's own tags, else text with its line breaks."""
+    if not isinstance(html, str):
+        return ""
+    return to_plain(from_html(html)) if is_formatted(html) else unescape(html)
+
+
+def is_formatted(text: str) -> bool:
+    """Whether a text holds a memo's own tags; other words in angle brackets are a person's."""
+    return _FORMATTED.search(text) is not None
 
 
 def first_request(text: object) -> str:

@@ -23,7 +23,7 @@ from plugins.api import (
 )
 from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_micros, to_text
 from plugins.repair import lenient_object
-from plugins.topdesk.memo import first_request, memo_text
+from plugins.topdesk.memo import first_request, is_formatted, memo_text
 from plugins.topdesk.trail import field_changes, field_name
 from plugins.topdesk.words import CALL_TYPES, EVENTS, KINDS, LINES, PRIORITIES, PROCESSING_STATUSES, STATUSES, is_yes, squeezed
 
@@ -82,8 +82,6 @@ NAMED_KINDS: Final[Mapping[str, TicketType]] = {
 }
 
 _UNID = re.compile(r"\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?", re.IGNORECASE)
-_FORMATTED = re.compile(r"<(?:/(?:i|em|b|strong|u|h5|h6|p|div|span)|br ?/?|img [^<>]*)>", re.IGNORECASE)
-"""Of a memo's own tags; other words in angle brackets are a person's."""
 _LETTERS: Final[Mapping[str, TicketType]] = {
     "I": TicketType.INCIDENT,
     "C": TicketType.CHANGE,
@@ -241,11 +239,9 @@ class TopdeskReader:
         own = to_id(self._fields.get(document, "ticket_id"))
         raw = to_id(self._fields.get(document, "unid"))
         number = to_id(self._fields.get(document, "number"))
-        unid = to_unid(raw)
         if number is not None and to_unid(number) is not None:
             number = None
-        if unid is None and number is None:
-            number = raw
+        unid = to_unid(raw) or (raw if raw != number else None)
         return (own and (to_unid(own) or own)) or self._chosen(unid, number), unid, number
 
     def _chosen(self, unid: str | None, number: str | None) -> str | None:
@@ -285,7 +281,7 @@ class TopdeskReader:
         )
         if not text or text.startswith("/tas/api/"):  # a whole incident holds the address of its actions
             return ""
-        extra["comment"] = memo_text(text) if _FORMATTED.search(text) else text
+        extra["comment"] = memo_text(text) if is_formatted(text) else text
         hidden = found["hidden"] if found["hidden"] is not None else given.get("invisibleForCaller") if isinstance(given, dict) else None
         if hidden is not None:
             extra["comment_public"] = not is_yes(hidden)
@@ -377,7 +373,7 @@ def _device(value: Any) -> Mapping[str, Any] | None:
 
 def _description(value: Any) -> str:
     text = to_text(value)
-    return memo_text(text) if _FORMATTED.search(text) else first_request(text)
+    return memo_text(text) if is_formatted(text) else first_request(text)
 
 
 def _tell_changes(given: Any, comment: str, extra: dict[str, Any]) -> None:

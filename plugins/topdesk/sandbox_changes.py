@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs
 
@@ -187,7 +188,7 @@ class ChangeCalls(Base):
         self._tell("change", "updated", card, request.actor, None, [{"field": "processingStatus", "from": before, "to": following}])
 
     def _memo(self, card: Json, text: str, actor: Actor, *, hidden: bool = True) -> Json:
-        memo = entry(now(), actor, type="memo", memoText=text, invisibleForCaller=hidden)
+        memo = entry(now(), actor, type="memo", memoText=escape(text, quote=False).replace("\n", "<br>"), invisibleForCaller=hidden)
         trail = self.trails.get(card["id"])
         trail["actions"].append(memo)
         self.trails.put(card["id"], trail)

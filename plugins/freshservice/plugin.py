@@ -43,11 +43,12 @@ from plugins.freshservice.webhook_validator import validator_of
 from plugins.freshservice.writing import Writing
 from plugins.mapping import to_id, to_micros, to_text
 from plugins.marker import same_marker
-from plugins.name_cache import NameCache
 from plugins.richtext import from_markdown, to_html, with_marker
 
 if TYPE_CHECKING:
     import httpx
+
+    from plugins.name_cache import NameCache
 
 Json = dict[str, Any]
 
@@ -371,6 +372,8 @@ class FreshservicePlugin(TicketingToolPlugin):
 
     @cached_property
     def _field_names(self) -> Mapping[str, NameCache[str]]:
+        from plugins.name_cache import NameCache
+
         return {record.name: NameCache(f"{record.name} field", partial(self._form, record)) for record in RECORDS.values()}
 
     async def _form(self, record: Record) -> Mapping[str, str]:

@@ -22,12 +22,14 @@ from plugins.api import (
     TicketType,
     ValidationRefused,
 )
+from plugins.conformance.builders import a_ticket
+from plugins.conformance.pytest_plugin import ConformanceSuite
+from plugins.conformance.receiver import Receiver
 from plugins.freshservice.plugin import FreshservicePlugin
 from plugins.http.client import ApiClient
 from plugins.marker import note_marker
 from plugins.sandbox.server import SandboxProcess
 from schemas.ids import new_event_id
-from tests.contracts.tool_contract import Receiver, ToolContract, a_ticket
 
 
 async def content(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -35,7 +37,14 @@ async def content(*chunks: bytes) -> AsyncIterator[bytes]:
         yield chunk
 
 
-class TestFreshservice(ToolContract):
+async def read(desk: FreshservicePlugin, receiver: Receiver) -> TicketMetadata:
+    """The next delivery, verified and read."""
+    delivery = await receiver.next()
+    assert desk.validate_webhook(delivery)
+    return desk.extract_metadata(delivery)
+
+
+class TestFreshservice(ConformanceSuite):
     tool_type = "freshservice"
 
     @pytest.fixture
@@ -205,7 +214,7 @@ class TestFreshservice(ToolContract):
         sandbox._control("POST", "/_webhook", {"url": receiver.url, "kind": kind})
         ticket_id = sandbox.person_creates(subject="Gate 5 stays open", priority="high", type="incident")
         sandbox.person_updates(ticket_id, status="pending")
-        created, updated = await self.read(desk, receiver), await self.read(desk, receiver)
+        created, updated = await read(desk, receiver), await read(desk, receiver)
         assert (created.ticket_id, created.subject, created.priority) == (ticket_id, "Gate 5 stays open", Priority.HIGH)
         assert (updated.ticket_id, updated.status, updated.change) == (ticket_id, TicketStatus.PENDING, TicketChange.UPDATED)
         assert created.change is (TicketChange.UPDATED if kind == "simple" else TicketChange.CREATED)
@@ -216,7 +225,7 @@ class TestFreshservice(ToolContract):
         """Placeholders are pasted as text: quotes and newlines of a subject end up in the JSON as they are."""
         subject, text = 'The "big" door, hall 2', 'It says "locked",\n\nbut it is not. C:\\doors'
         ticket_id = sandbox.person_creates(subject=subject, description=text)
-        created = await self.read(desk, receiver)
+        created = await read(desk, receiver)
         assert (created.ticket_id, created.subject) == (ticket_id, subject)
         assert 'says "locked"' in created.description and "is not" in created.description
 
@@ -225,8 +234,8 @@ class TestFreshservice(ToolContract):
     ) -> None:
         """Echoes of changes are known as those of tickets are."""
         ref = await desk.create_ticket(a_ticket(type=TicketType.CHANGE))
-        created = await self.read(desk, receiver)
+        created = await read(desk, receiver)
         assert (created.ticket_id, created.type, desk.is_own_actor(created)) == (ref.ticket_id, TicketType.CHANGE, True)
         sandbox.person_updates(ref.ticket_id, comment="Approved by the board")
-        noted = await self.read(desk, receiver)
+        noted = await read(desk, receiver)
         assert (noted.ticket_id, noted.change) == (ref.ticket_id, TicketChange.COMMENTED)

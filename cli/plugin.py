@@ -12,6 +12,7 @@ import click
 
 from cli.output import NOT_FOUND, USAGE, CommandError, document, output_option, rows, say
 from cli.plugin_call import call_plugin
+from cli.plugin_new import new_plugin
 from cli.plugin_test import test_plugin
 
 if TYPE_CHECKING:
@@ -172,3 +173,4 @@ def _context(tool: str, settings: Mapping[str, Any]) -> PluginContext:
 
 plugin.add_command(call_plugin)
 plugin.add_command(test_plugin)
+plugin.add_command(new_plugin)

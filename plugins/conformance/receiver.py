@@ -33,7 +33,7 @@ class Receiver:
         )
         await self._got.put(delivery)
         status = self.answers.pop(0) if self.answers else 202
-        return Response(status, b"", {"retry-after": "1"} if status == 503 else {})  # some tools repeat only when asked to
+        return Response(status, b"", {"retry-after": "0"} if status == 503 else {})  # some tools repeat only when asked to
 
     async def start(self) -> None:
         self.url = f"http://127.0.0.1:{await self._server.start()}/webhooks/acme/target?from=sandbox"

@@ -256,7 +256,7 @@ async def empty_body(stand: Stand) -> None:
 )
 async def before_parsing(stand: Stand) -> None:
     plugin = stand.reader()
-    delivery = await stand.delivery('{"ticket": {"id": ')
+    delivery = await stand.delivery('{"ticket": {"id":')
     accepted(plugin, delivery, "a genuine delivery whose body is no JSON")
     forged = {name: value for name, value in delivery.headers.items() if name in NOT_PROOF}
     for body in (b"\xff\xfe\x00", b"{" * 50_000):

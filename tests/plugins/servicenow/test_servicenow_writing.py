@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -241,7 +242,7 @@ def test_a_success_is_no_error_and_nothing_of_the_record_is_quoted() -> None:
     assert servicenow_error(an_answer(200, b'{"result":{}}')) is None
     assert servicenow_error(an_answer(204, b"")) is None
     detail = 'Error during update of incident / "My secret text" / Data Policy Exception: The following fields are mandatory: Close code'
-    body = b'{"error":{"message":"Operation Failed","detail":' + detail.replace('"', '\\"').encode().join([b'"', b'"']) + b"}}"
+    body = json.dumps({"error": {"message": "Operation Failed", "detail": detail}}).encode()
     text = str(servicenow_error(an_answer(403, body)))
     assert "mandatory: Close code" in text and "secret" not in text
     assert "second factor" in str(servicenow_error(an_answer(401, b'{"error":{"message":"x"}}', **{"x-mfa_token": "invalid"})))

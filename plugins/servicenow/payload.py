@@ -27,29 +27,32 @@ from plugins.servicenow.tables import (
     table_of_number,
 )
 
-WRAPPERS = ("record", "data", "result", "current", "payload")
+WRAPPERS = ("record", "data", "result", "current", "payload", "incident", "change_request", "change", "problem", "task", "ticket")
+NO_TICKETS = ("sys_", "cmdb_", "kb_")
+"""What the tables begin with whose records are users, items and articles."""
+WITHIN = ("value", "display_value", "email", "sys_id", "id", "name")
 SYS_ID = re.compile(r"[0-9a-f]{32}")
 NUMBER = re.compile(r"[A-Z]{2,10}[0-9]{4,}")
 
-IDS = ("record_id", "sys_id", "ticket_id", "change_sys_id", "number", "change_number", "external_reference")
+IDS = (
+    *("record_id", "sys_id", "ticket_id", "change_sys_id", "incident_sys_id", "sysId"),
+    *("number", "change_number", "incident_number", "ticket_number", "external_reference"),
+)
 """Where a body may name its record, ids before numbers."""
 
 FIELDS = FieldMap(
-    ticket_id=IDS[:4],
-    number=IDS[4:],
+    ticket_id=IDS[:6],
+    number=IDS[6:],
     table=("table", "sys_class_name", "record_type", "table_name"),
-    change=("event", "event_occurred", "operation", "action"),
-    subject=("short_description", "subject"),
+    change=("event", "event_occurred", "event_type", "operation", "action"),
+    subject=("short_description", "subject", "title"),
     description=("description",),
     status=("state", "incident_state", "status"),
     state_label=("state_label",),
     priority=("priority",),
     requester=("caller_email", "caller_id", "caller", "requested_for", "requested_by", "opened_by"),
-    assignee=(
-        "assigned_to_email",
-        "assigned_to",
-    ),
-    actor=("updated_by", "sys_updated_by", "actor", "user_name"),
+    assignee=("assigned_to_email", "assigned_to"),
+    actor=("updated_by", "sys_updated_by", "actor", "user_name", "triggered_by"),
     tags=("tags", "sys_tags"),
     created_at=("sys_created_on", "created_at", "opened_at"),
     updated_at=("sys_updated_on", "updated_at"),
@@ -64,11 +67,11 @@ FIELDS = FieldMap(
 """Where each field may stand. `sys_id` is only read where there is no `record_id`: beside one, it is the id of a subscription."""
 
 CHANGES: Mapping[str, TicketChange] = {
-    **{change.value: change for change in TicketChange},
+    **{change.value: change for change in TicketChange if change is not TicketChange.UNKNOWN},
     **dict.fromkeys(("insert", "inserted", "create", "new", "opened"), TicketChange.CREATED),
     **dict.fromkeys(("update", "changed", "state", "priority", "assigned_to", "assignment_group", "assigned"), TicketChange.UPDATED),
     **dict.fromkeys(("short_description", "description", "approval", "approve", "reject"), TicketChange.UPDATED),
-    **dict.fromkeys(("comment", "comments", "work_note", "work_notes", "commented"), TicketChange.COMMENTED),
+    **dict.fromkeys(("comment", "comments", "work_note", "work_notes", "note"), TicketChange.COMMENTED),
     **dict.fromkeys(("resolve", "closed", "close"), TicketChange.RESOLVED),
     "delete": TicketChange.DELETED,
 }
@@ -87,6 +90,9 @@ CHANGED_FIELDS: Mapping[str, str] = {
     "requested_by": "requester",
 }
 """A record's columns by the canonical field they are."""
+
+COMMENT_WORDS = frozenset({"comment", "comments", "note", "notes", "work_note", "work_notes"})
+_PARTS = re.compile(r"[a-z]+")
 
 _Head = msgspec.defstruct("_Head", [(name, Any, None) for name in (*IDS, *WRAPPERS)])
 """As little of a body as names its record; the rest is skipped without building it."""
@@ -155,6 +161,8 @@ class ServiceNowPayload:
             raise NotADelivery("the body names no record; put sys_id or number into the script's JSON, or set webhook.fields.ticket_id")
         number = id_of(found["number"])
         table = _table(found["table"]) or (table_of_number(number) if number else None) or table_of_number(ticket_id) or ""
+        if table.startswith(NO_TICKETS):
+            raise NotADelivery(f"a record of {table[:40]} is no ticket; let the rule run on tables derived from task")
         status = self._status(table, found["status"], found["state_label"])
         priority, type_ = self._priority(found["priority"]), self._types(table)
         word = text_of(found["change"]).strip()
@@ -237,13 +245,17 @@ def _status_maps(own: Mapping[str, TicketStatus]) -> dict[str, WordMap[TicketSta
 
 
 def _unwrapped(document: dict[str, Any]) -> dict[str, Any]:
-    """The record within, where a body wraps it; what stands beside it (the event's name) is kept."""
-    if any(document.get(name) is not None for name in IDS):
-        return document
+    """The record within, where a body wraps it (also as the one of a list), and what stands beside it: the event's name, the ids.
+
+    Where both sides name a record, the outer one is meant.
+    """
     for name in WRAPPERS:
         inner = document.get(name)
-        if type(inner) is dict:
-            return {**{n: v for n, v in document.items() if n != name}, **inner}
+        if type(inner) is list and len(inner) == 1:
+            inner = inner[0]
+        if type(inner) is dict and not inner.keys() <= {"value", "display_value", "link"}:
+            outer = {n: v for n, v in document.items() if n != name}
+            return {**inner, **outer} if any(outer.get(n) is not None for n in IDS) else {**outer, **inner}
     return document
 
 
@@ -252,10 +264,9 @@ def _ticket_id(found: Mapping[str, Any]) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """A field's value: itself, or the `value` of a reference or of a pair; its display where the value is empty."""
+    """A field's value: itself, or the first that says something of a reference, of a pair, or of a person somebody spelt out."""
     if type(value) is dict:
-        inner = value.get("value")
-        return value.get("display_value") if inner is None or inner == "" else inner
+        return next((inner for name in WITHIN if (inner := value.get(name)) not in (None, "")), None)
     return value
 
 
@@ -289,15 +300,26 @@ def _device(document: Mapping[str, Any], value: Any) -> dict[str, Any] | None:
     item = id_of(value)
     if item is None:
         return None
-    name = shown(document.get("cmdb_ci")) or text_of(document.get("cmdb_ci_name"))
+    name = shown(document.get("cmdb_ci")) or text_of(document.get("cmdb_ci_name") or document.get("ci_name"))
     kind = text_of(document.get("component_type"))
     return {"id": item, **({"name": name} if name else {}), **({"type": kind} if kind else {})}
 
 
-def _change(word: str) -> TicketChange:
-    """The kind of event a word names: `updated`, `incident.updated`, `insert`, `priority`."""
-    word = word.lower()
-    return CHANGES.get(word) or CHANGES.get(word.rpartition(".")[2].replace(" ", "_"), TicketChange.UNKNOWN)
+def _words(event: str) -> tuple[str, ...]:
+    """An event's name and its parts, the last first: `incident.state_changed`, `work_notes`, `Incident Created`."""
+    event = event.lower()
+    return (event, *reversed(_PARTS.findall(event)))
+
+
+def _change(event: str) -> TicketChange:
+    """The kind of event a name tells; what happens to a comment is no deletion of the ticket."""
+    if (change := CHANGES.get(event)) is not None:
+        return change
+    words = _words(event)
+    change = next((CHANGES[word] for word in words if word in CHANGES), TicketChange.UNKNOWN)
+    if change is TicketChange.DELETED and not COMMENT_WORDS.isdisjoint(words):
+        return TicketChange.UPDATED
+    return TicketChange.COMMENTED if change is TicketChange.CREATED and not COMMENT_WORDS.isdisjoint(words) else change
 
 
 def _time(value: Any) -> int | None:
@@ -320,15 +342,15 @@ def _kind(
     return kind
 
 
-def _changed(value: Any, word: str) -> tuple[str, ...] | None:
+def _changed(value: Any, event: str) -> tuple[str, ...] | None:
     """Canonical names of the changed fields; None where the body does not tell."""
     if type(value) is list:
         columns = [name for name in value if type(name) is str]
     elif type(value) is str:
         columns = value.replace(",", " ").split()
     else:
-        last = word.lower().rpartition(".")[2]
-        return (CHANGED_FIELDS[last],) if last in CHANGED_FIELDS else None
+        told = next((CHANGED_FIELDS[part] for part in _words(event) if part in CHANGED_FIELDS), None)
+        return None if told is None else (told,)
     return tuple(dict.fromkeys(CHANGED_FIELDS[name] for name in columns if name in CHANGED_FIELDS))
 
 

@@ -27,6 +27,7 @@ TYPES: Mapping[str, TicketType] = MappingProxyType(
         "sc_request": TicketType.REQUEST,
         "sc_req_item": TicketType.REQUEST,
         "sc_task": TicketType.REQUEST,
+        "sn_customerservice_case": TicketType.REQUEST,
     }
 )
 PREFIXES: Mapping[str, str] = MappingProxyType(
@@ -40,6 +41,7 @@ PREFIXES: Mapping[str, str] = MappingProxyType(
         "CTASK": "change_task",
         "PTASK": "problem_task",
         "SIR": "sn_si_incident",
+        "CS": "sn_customerservice_case",
         "TASK": "task",
     }
 )
@@ -56,6 +58,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "request": "sc_request",
         "requested item": "sc_req_item",
         "catalog task": "sc_task",
+        "case": "sn_customerservice_case",
         "security incident": "sn_si_incident",
         "task": "task",
     }
@@ -106,7 +109,13 @@ STATE_WORDS: Mapping[str, TicketStatus] = MappingProxyType(
     {
         "new": TicketStatus.NEW,
         "in progress": TicketStatus.OPEN,
+        "active": TicketStatus.OPEN,
         "on hold": TicketStatus.PENDING,
+        "awaiting info": TicketStatus.PENDING,
+        "awaiting user info": TicketStatus.PENDING,
+        "awaiting problem": TicketStatus.PENDING,
+        "awaiting vendor": TicketStatus.PENDING,
+        "awaiting evidence": TicketStatus.PENDING,
         "resolved": TicketStatus.RESOLVED,
         "closed": TicketStatus.CLOSED,
         "canceled": TicketStatus.CLOSED,

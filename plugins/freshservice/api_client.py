@@ -61,9 +61,15 @@ class FreshserviceClient:
         return _note(await self._http.request("POST", f"{_path(record, number)}/notes", json=note))
 
     async def add_file(self, record: Record, number: str, form: Multipart) -> Json:
-        """A note with a file, streamed; answers the note."""
-        path = f"{_path(record, number)}/notes"
-        return _note(await self._http.request("POST", path, content=form.stream(), headers=form.headers))
+        """A file, streamed: with a ticket's note, which is answered, or on another record itself, whose notes take none."""
+        if record is TICKET:
+            return _note(await self._http.request("POST", f"{_path(record, number)}/notes", content=form.stream(), headers=form.headers))
+        body = await self._http.request("PUT", _path(record, number), content=form.stream(), headers=form.headers)
+        return _object(body, record.name, writes=True)
+
+    def approvals(self, number: str) -> AsyncIterator[Json]:
+        """Who was asked to approve a service request."""
+        return self._pages(f"{_path(TICKET, number)}/approvals", "approvals")
 
     def notes(self, record: Record, number: str) -> AsyncIterator[Json]:
         """What was said on a record, oldest first: a ticket's conversations, another record's notes."""
@@ -71,9 +77,8 @@ class FreshserviceClient:
         return self._pages(f"{_path(record, number)}/{name}", name)
 
     def newest(self, record: Record, max_pages: int) -> AsyncIterator[Json]:
-        """Records of one kind by pages of a hundred, newest first."""
-        params = {**self._where, "order_type": "desc"}
-        return self._pages(f"{API}/{record.plural}", record.plural, params, max_pages)
+        """Records of one kind by pages of a hundred: those of the last thirty days, newest first."""
+        return self._pages(f"{API}/{record.plural}", record.plural, self._where, max_pages)
 
     async def search_tickets(self, query: str) -> AsyncGenerator[Json, None]:
         """Tickets a query matches ("tag:'x'", at most 512 characters); pages are counted, as no header names the next."""

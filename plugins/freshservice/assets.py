@@ -1,4 +1,4 @@
-"""Assets as configuration items, and people as a directory shows them. An asset has two ids: paths and links use the small
+"""Assets as configuration items, people as a directory shows them, and approvals. An asset has two ids: paths and links use the small
 `display_id`. Pure.
 """
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from plugins.api import ConfigurationItem, Person
+from plugins.freshservice.records import APPROVALS
 from plugins.mapping import to_id, to_text
 
 MAX_ITEMS: Final = 20
@@ -44,3 +45,17 @@ def person_of(person: Mapping[str, Any]) -> Person:
         key: text for key in ("job_title", "work_phone_number", "mobile_phone_number", "time_zone") if (text := to_text(person.get(key)))
     }
     return Person(person_id=str(person["id"]), name=name or email or str(person["id"]), email=email, attributes=kept)
+
+
+def approval_of(approval: Mapping[str, Any]) -> Mapping[str, str]:
+    """What people want to know of an approval; the tool writes its status as {id, name}."""
+    status = approval.get("approval_status")
+    found = {
+        "approval_id": approval.get("id"),
+        "approver": approval.get("approver_name") or approval.get("approver_id"),
+        "status": status.get("name") if isinstance(status, dict) else APPROVALS.get(to_text(status), status),
+        "level": approval.get("level"),
+        "remark": approval.get("latest_remark"),
+        "updated_at": approval.get("updated_at"),
+    }
+    return {name: text for name, value in found.items() if (text := to_text(value))}

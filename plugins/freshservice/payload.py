@@ -38,13 +38,13 @@ _EVENT_WORDS: Final = (
 """An event's name is free text: the first set that one of its words is in decides."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _DONE = (TicketStatus.RESOLVED, TicketStatus.CLOSED)
-OUR_TAG: Final = "aia-"
-"""How our ids begin (schemas/ids.py); one of them among a ticket's tags is its external id."""
+OUR_ID: Final = "aia-"
+"""How our ids begin (schemas/ids.py): among a ticket's tags, or in brackets at the end of another record's description."""
+_REFERENCE = re.compile(r"\[(aia-[0-9A-Za-z-]{1,80})\]\s*$")
 
 
 class FreshservicePayload:
-    """Reads deliveries and the API's records by one tool's settings: `webhook.fields`, `words`, `default_priority`, `base_url`,
-    `external_id_field`."""
+    """Reads deliveries and the API's records by one tool's settings: `webhook.fields`, `words`, `default_priority`, `base_url`."""
 
     def __init__(self, tenant: str, settings: Mapping[str, Any]) -> None:
         self._tenant = tenant
@@ -57,7 +57,6 @@ class FreshservicePayload:
         own = tenant_words(settings, "status", TicketStatus)
         self._statuses = {name: record.statuses.with_words(own) for name, record in RECORDS.items()}
         self._events = {word.casefold(): change for word, change in tenant_words(settings, "event", TicketChange).items()}
-        self._external_id_field = str(settings.get("external_id_field") or "external_ref")
         try:
             self._no_priority = Priority(settings.get("default_priority", Priority.UNKNOWN))
         except ValueError:
@@ -170,8 +169,9 @@ class FreshservicePayload:
             extra["workspace_id"] = workspace
         custom = found["custom_fields"] if type(found["custom_fields"]) is dict else {}
         tags = to_tags(found["tags"])
-        external_id = to_id(found["external_id"]) or to_id(custom.get(self._external_id_field))
-        extra["external_id"] = external_id or next((tag for tag in tags if tag.startswith(OUR_TAG)), None)
+        description = unescaped(to_text(found["text"])) or plain(unescaped(to_text(found["description"])))
+        ours = next((tag for tag in tags if tag.startswith(OUR_ID)), None) or _reference_in(description)
+        extra["external_id"] = to_id(found["external_id"]) or ours
         url = to_text(found["url"])
         if not url.startswith("http"):
             number = ticket_id.rpartition("-")[2]
@@ -184,7 +184,7 @@ class FreshservicePayload:
             status=status,
             change=change,
             subject=unescaped(to_text(found["subject"])),
-            description=unescaped(to_text(found["text"])) or plain(unescaped(to_text(found["description"]))),
+            description=description,
             requester=person_of(found["requester"]),
             assignee=person_of(found["assignee"]),
             actor=actor,
@@ -225,3 +225,8 @@ class FreshservicePayload:
         if commented:
             return TicketChange.COMMENTED
         return TicketChange.RESOLVED if status in _DONE and (not changed or "status" in changed) else change
+
+
+def _reference_in(description: str) -> str | None:
+    found = _REFERENCE.search(description[-200:])
+    return found[1] if found else None

@@ -36,11 +36,11 @@ from plugins.api import (
     Verified,
 )
 from plugins.freshservice.api_client import FreshserviceClient, freshservice_error
-from plugins.freshservice.assets import MAX_ITEMS, item_of, person_of
+from plugins.freshservice.assets import MAX_ITEMS, approval_of, item_of, person_of
 from plugins.freshservice.payload import FreshservicePayload
 from plugins.freshservice.records import CHANGE, PROBLEM, RECORDS, RELEASE, TICKET, Record, located
 from plugins.freshservice.webhook_validator import validator_of
-from plugins.freshservice.writing import Writing
+from plugins.freshservice.writing import Writing, reference_to
 from plugins.mapping import to_id, to_micros, to_text
 from plugins.marker import same_marker
 from plugins.richtext import from_markdown, to_html, with_marker
@@ -63,13 +63,13 @@ LOOK_BACK_PAGES: Final = 10
 class FreshservicePlugin(TicketingToolPlugin):
     """Freshservice, API v2. A ticket_id is a number, or PRB-, CHN- or REL- and a number for a problem, a change or a release.
 
-    An effect happens once by two marks: a ticket carries our id as a tag, which the tool can search for; every record carries the
-    event of its last update in the custom field `event_field`.
+    An effect happens once by two marks: a ticket carries our id as a tag, which the tool can search for, another record at the end of
+    its description; every record carries the event of our last update in the custom field `event_field`.
     """
 
     tool_type = "freshservice"
     version = "1.0.0"
-    capabilities = frozenset({"assets", "problems", "changes", "releases", "sla", "directory"})
+    capabilities = frozenset({"assets", "problems", "changes", "releases", "sla", "directory", "approvals"})
     search_lag = 300.0
 
     def __init__(self, context: PluginContext) -> None:
@@ -81,7 +81,7 @@ class FreshservicePlugin(TicketingToolPlugin):
         self._payload = FreshservicePayload(context.tenant, settings)
         self._workspace = _workspace(settings.get("workspace_id"))
         self._writing = Writing(settings, self._workspace)
-        self._own_email = ""
+        self._requesters: dict[str, Json] = {}
 
     # pure ------------------------------------------------------------------------------------------------------------
     def validate_webhook(self, delivery: Delivery) -> Verified:
@@ -112,12 +112,20 @@ class FreshservicePlugin(TicketingToolPlugin):
         return FreshserviceClient(http, self._workspace)
 
     def _auth(self) -> httpx.Auth:
-        from plugins.http.auth import BasicAuth  # with the first call, not with the plugin: the door only reads
+        from plugins.http.auth import BasicAuth, RefreshToken  # with the first call, not with the plugin: the door only reads
 
-        key = (self.context.settings.get("auth") or {}).get("api_key")
-        if not key:
-            raise PluginConfigError("auth of a freshservice tool needs api_key")
-        return BasicAuth(lambda: self._secret(str(key)), "X")
+        auth = {name: str(value) for name, value in (self.context.settings.get("auth") or {}).items()}
+        if auth.get("api_key"):
+            return BasicAuth(lambda: self._secret(auth["api_key"]), "X")
+        if auth.get("refresh_token") and auth.get("token_url") and auth.get("client_id"):
+            client_secret, refresh_token = auth.get("client_secret"), auth["refresh_token"]
+            return RefreshToken(
+                auth["token_url"],
+                auth["client_id"],
+                (lambda: self._secret(client_secret)) if client_secret else "",
+                lambda: self._secret(refresh_token),
+            )
+        raise PluginConfigError("auth of a freshservice tool needs api_key, or token_url, client_id, client_secret and refresh_token")
 
     def _secret(self, reference: str) -> str:
         live = self.context.secrets(reference)
@@ -143,7 +151,7 @@ class FreshservicePlugin(TicketingToolPlugin):
                 yield BatchResult(ticket_id, error=found) if isinstance(found, ApiError) else BatchResult(ticket_id, ticket=found)
 
     async def find_by_external_id(self, external_id: str) -> TicketRef | None:
-        """A ticket by its tag, the oldest should there be several; else a recent problem, change or release by its field."""
+        """A ticket by its tag, the oldest should there be several; else a recent problem, change or release by its description."""
         if not re.fullmatch(r"[\w.:-]{1,200}", external_id):
             raise ValidationRefused("an external id with quotes or spaces cannot be searched for")
         found: dict[int, Mapping[str, Any]] = {}
@@ -163,7 +171,7 @@ class FreshservicePlugin(TicketingToolPlugin):
     async def _recent(self, record: Record, external_id: str) -> TicketRef | None:
         try:
             async for document in self._api.newest(record, LOOK_BACK_PAGES):
-                if _custom(document, self._writing.external_id_field) == external_id:
+                if reference_to(external_id) in (to_text(document.get("description_text")) or to_text(document.get("description"))):
                     return self._ref(record, document)
         except (CredentialsRefused, NotFound):
             return None  # the account's plan, or our agent's role, has no such records: then none of them is ours
@@ -192,7 +200,7 @@ class FreshservicePlugin(TicketingToolPlugin):
 
     async def _create(self, record: Record, ticket: NewTicket) -> TicketRef:
         description = to_html(from_markdown(ticket.description or ticket.subject))
-        fields = await self._writing.new(record, ticket, description, await self._requester(), self._field_name)
+        fields = await self._writing.new(record, ticket, description, await self._requester(record), self._field_name)
         return self._ref(record, await self._api.create(record, fields))
 
     async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef:
@@ -232,15 +240,14 @@ class FreshservicePlugin(TicketingToolPlugin):
 
     # files -----------------------------------------------------------------------------------------------------------
     async def add_attachment(self, ticket_id: str, filename: str, content_type: str, content: AsyncIterator[bytes]) -> str:
-        """Uploads the file with an internal note; on the ticket itself its requester would see it. At most 40 MB."""
+        """Uploads the file, with an internal note to a ticket, whose requester would see it on the ticket itself. At most 40 MB."""
         from plugins.http.multipart import Multipart
 
         record, number = located(ticket_id)
-        fields = {"body": "Attached file", **({"private": "true"} if record is TICKET else {})}
-        note = await self._api.add_file(record, number, Multipart(fields, "attachments[]", filename, content_type, content, MAX_FILE))
-        for attachment in _attachments(note):
-            if attachment_id := to_id(attachment.get("id")):
-                return attachment_id
+        fields: Json = {"body": "Attached file", "private": "true"} if record is TICKET else {}
+        holder = await self._api.add_file(record, number, Multipart(fields, "attachments[]", filename, content_type, content, MAX_FILE))
+        for attachment in reversed(_attachments(holder)):
+            return str(attachment["id"])
         raise TornAnswer("Freshservice took a file and did not say its id", in_doubt=True)
 
     async def list_attachments(self, ticket_id: str) -> Sequence[Attachment]:
@@ -280,7 +287,7 @@ class FreshservicePlugin(TicketingToolPlugin):
         from plugins.http.gather import each_bounded
 
         record, number = located(ticket.ticket_id)
-        document = await self._api.record(record, number, "assets")
+        document = await self._api.record(record, number, "assets" if record is TICKET else "")
         linked = {asset_id: a for a in _dicts(document.get("assets")) if (asset_id := to_id(a.get("display_id")))}
         services = tuple(name for s in _dicts(document.get("impacted_services"))[:MAX_ITEMS] if (name := to_text(s.get("name"))))
         if not linked and not services:
@@ -316,6 +323,14 @@ class FreshservicePlugin(TicketingToolPlugin):
             for name, due, done, breached in targets
             if (due_at := to_micros(document.get(due))) is not None
         ]
+
+    async def approvals(self, ticket_id: str) -> Sequence[Mapping[str, str]]:
+        """Who was asked to approve a ticket, and what they said: {approval_id, approver, status, …}; of a change its status alone."""
+        record, number = located(ticket_id)
+        if record is TICKET:
+            return [approval_of(approval) async for approval in self._api.approvals(number)]
+        status = self._read(record, await self._api.record(record, number)).extra.get("approval_status")
+        return [{"status": str(status)}] if status is not None else []
 
     async def find_people(self, text: str) -> Sequence[Person]:
         """Agents and requesters by e-mail address, requesters also by name; the tool's answer counts once for each person."""
@@ -357,15 +372,29 @@ class FreshservicePlugin(TicketingToolPlugin):
         return Health(True, actor=actor)
 
     # helpers ---------------------------------------------------------------------------------------------------------
-    async def _requester(self) -> str:
-        """Whom a record is opened for: the setting `requester`, else our own agent."""
-        if requester := self.context.settings.get("requester"):
-            return str(requester)
-        if not self._own_email:
-            self._own_email = to_text((await self._api.me()).get("email"))
-        if not self._own_email:
-            raise PluginConfigError("set requester: Freshservice opens no ticket without the e-mail address of somebody it is for")
-        return self._own_email
+    async def _requester(self, record: Record) -> Json:
+        """Whom a record is opened for: the setting `requester`, else our own agent. Problems and changes want an id, releases nobody."""
+        if record is RELEASE:
+            return {}
+        wanted = str(self.context.settings.get("requester") or "")
+        if record is TICKET and wanted:
+            return {"email": wanted}
+        if wanted not in self._requesters:
+            self._requesters[wanted] = {"requester_id": await self._person_id(wanted)}
+        return self._requesters[wanted]
+
+    async def _person_id(self, email: str) -> int:
+        """The id behind an address; our own agent's for none."""
+        if email:
+            found = await self._api.people("requesters", {"email": email}) or await self._api.people("agents", {"email": email})
+        else:
+            found = [await self._api.me()]
+        number = next((person.get("id") for person in found), None)
+        if not isinstance(number, int):
+            raise PluginConfigError(
+                "set requester: Freshservice opens nothing without somebody it is for, and knows nobody by this address"
+            )
+        return number
 
     async def _field_name(self, record: Record, name: str) -> str:
         return await self._field_names[record.name].get(name)

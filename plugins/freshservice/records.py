@@ -103,7 +103,7 @@ TYPE_BY_PREFIX: Final[Mapping[str, TicketType]] = {
     "CHN": TicketType.CHANGE,
     "REL": TicketType.CHANGE,
 }
-APPROVALS: Final[Mapping[str, str]] = {"1": "approved", "4": "not requested"}
+APPROVALS: Final[Mapping[str, str]] = {"0": "requested", "1": "approved", "4": "not requested"}
 """`approval_status` in words, as far as it is known; any other code stays a code."""
 
 _DISPLAY_ID = re.compile(r"#?\s*(INC|SR|PRB|CHN|REL)\s*[-#]?\s*([0-9]{1,18})", re.IGNORECASE)

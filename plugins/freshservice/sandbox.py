@@ -11,25 +11,31 @@ import binascii
 import hmac
 import time
 from collections.abc import Callable, Mapping
+from secrets import token_urlsafe
 from typing import Any
 
 from plugins.freshservice.records import RECORDS, TICKET, Record
 from plugins.freshservice.sandbox_desk import ServiceDesk, given_in
 from plugins.freshservice.sandbox_forms import faults_in, form_fields
 from plugins.freshservice.sandbox_pages import page, searched, shown
-from plugins.freshservice.sandbox_people import AGENT, CUSTOMER, INTEGRATION, workspaces
+from plugins.freshservice.sandbox_people import AGENT, CUSTOMER, INTEGRATION, approval, workspaces
 from plugins.freshservice.sandbox_search import BadQuery, compiled
 from plugins.sandbox.http import Request, Response, json_response, route
 from plugins.sandbox.server import Actor, iso, now
 
 RATE_LIMIT = 500
-INCLUDES = frozenset(
+TICKET_INCLUDES = frozenset(
     {
         "conversations", "requester", "requested_for", "stats", "problem", "assets", "change", "related_tickets", "department", "feedback",
         "tags",
     }
 )  # fmt: skip
+INCLUDES = {"ticket": TICKET_INCLUDES, "change": frozenset({"stats"})}
+NOT_LISTED = {"ticket": ("tags", "assets", "attachments")}
+NOT_LISTED_ELSE = ("custom_fields", "planning_fields", "attachments")
+"""What a list leaves out: of problems, changes and releases everything an admin added."""
 MONTH = 30 * 86_400 * 1_000_000
+TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 _KINDS = {record.plural: record for record in RECORDS.values()}
 REFUSALS: Mapping[int, Mapping[str, str]] = {
     401: {"code": "invalid_credentials", "message": "You have to be logged in to perform this action."},
@@ -53,8 +59,13 @@ class FreshserviceSandbox(ServiceDesk):
             "auth": {"api_key": self.secret("api_key")},
             "actor": INTEGRATION["email"],
             "requester": CUSTOMER["email"],
-            "person": {"headers": {"Authorization": f"Basic {person}"}},
+            "person": {"headers": {"Authorization": f"Basic {person}"}, "oauth": self._app},
         }
+
+    @property
+    def _app(self) -> Mapping[str, str]:
+        """An OAuth app our agent has let in."""
+        return {"client_id": "desk-app", "client_secret": self.secret("client_secret"), "refresh_token": self.secret("refresh_token")}
 
     @property
     def webhook(self) -> Mapping[str, Any]:
@@ -63,7 +74,11 @@ class FreshserviceSandbox(ServiceDesk):
     def actor_of(self, request: Request) -> Actor | None:
         if request.path.startswith("/helpdesk/attachments/"):
             return Actor("", False)  # the address itself is the permission
+        if request.path == TOKEN_PATH:
+            return Actor("", True)  # asks for credentials of its own, in the form
         kind, _, value = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and value and value == self.keys.get("access_token"):
+            return Actor(str(INTEGRATION["email"]), False, "Integration")
         try:
             key = base64.b64decode(value, validate=True).partition(b":")[0] if kind.lower() == "basic" else b""
         except (binascii.Error, ValueError):
@@ -140,10 +155,29 @@ class FreshserviceSandbox(ServiceDesk):
     def note(self, request: Request) -> Response:
         return self._noted(request, {})
 
+    @route("GET", "/api/v2/tickets/{id}/approvals")
+    def approvals(self, request: Request) -> Response:
+        """A service request waits for another agent; an incident for nobody."""
+        request.params["kind"] = "tickets"
+        _, document = self._asked(request)
+        if document is None:
+            return self.refusal(404, request)
+        asked = [approval(document)] if document["type"] == "Service Request" else []
+        return self._paged(asked, request, "approvals")
+
     @route("POST", "/api/v2/tickets/{id}/reply")
     def reply(self, request: Request) -> Response:
         request.params["kind"] = "tickets"
         return self._noted(request, {"private": False})
+
+    @route("POST", TOKEN_PATH)
+    def token(self, request: Request) -> Response:
+        """Grant refresh_token: a new access token, which ends the one before."""
+        form = request.form
+        if form.get("grant_type") != "refresh_token" or any(form.get(name) != value for name, value in self._app.items()):
+            return json_response({"error": "invalid_grant"}, 400)
+        self.keys.put("access_token", token_urlsafe(24))
+        return json_response({"access_token": self.keys.get("access_token"), "token_type": "Bearer", "expires_in": 1800})
 
     # assets, people, workspaces, forms, files ----------------------------------------------------------------------------
     @route("GET", "/api/v2/assets")
@@ -227,7 +261,7 @@ class FreshserviceSandbox(ServiceDesk):
                 found = [d for d in found if str(d.get(key)) == query[name]]
         if query.get("order_type", "desc") == "desc":
             found.reverse()
-        return self._paged([shown(d, ("tags", "assets", "attachments")) for d in found], request, record.plural)
+        return self._paged([shown(d, NOT_LISTED.get(record.name, NOT_LISTED_ELSE)) for d in found], request, record.plural)
 
     def _paged(self, found: list[Any], request: Request, name: str) -> Response:
         cut, link, fault = page(found, request.query, f"{self.base_url}{request.path}")
@@ -241,9 +275,9 @@ class FreshserviceSandbox(ServiceDesk):
 
     def _shown(self, record: Record, document: dict[str, Any], request: Request) -> Response:
         include = [name for name in request.query.get("include", "").split(",") if name]
-        if strange := sorted(set(include) - INCLUDES):
+        if strange := sorted(set(include) - INCLUDES.get(record.name, frozenset())):
             return self._invalid([{"field": "include", "message": f"{strange[0]} is not supported", "code": "invalid_value"}])
-        answer = shown(document, [name for name in ("tags", "assets") if name not in include])
+        answer = shown(document, [name for name in ("tags", "assets") if record is TICKET and name not in include])
         extras: Mapping[str, Callable[[], Any]] = {
             "conversations": lambda: [shown(n) for n in (self.notes.get(str(document["id"])) or [])[:10]],
             "requester": lambda: self._requester(document["requester_id"]),
@@ -311,7 +345,10 @@ class FreshserviceSandbox(ServiceDesk):
             return self.refusal(404, request)
         if not given.get("body"):
             return self._invalid([{"field": "body", "message": "It should not be blank", "code": "missing_field"}])
-        note = self.add_note(record, document, {**given, **more}, self.kept_files(request), request)
+        files = self.kept_files(request)
+        if files and record is not TICKET:
+            return self._invalid([{"field": "attachments", "message": "Unexpected/invalid field in request", "code": "invalid_field"}])
+        note = self.add_note(record, document, {**given, **more}, files, request)
         return self._json({"conversation" if record is TICKET else "note": note}, 201)
 
     def _invalid(self, faults: list[dict[str, str]]) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +11,14 @@ from plugins.freshservice.records import RECORDS, TICKET, Record, located
 from plugins.freshservice.sandbox_events import BODIES, in_codes
 from plugins.freshservice.sandbox_forms import blank
 from plugins.freshservice.sandbox_people import AGENT, CUSTOMER, first_assets, first_people
-from plugins.mapping import to_id
 from plugins.marker import find_marker, note_marker
 from plugins.richtext import from_html, from_markdown, to_html, to_plain
 from plugins.sandbox.http import Request
 from plugins.sandbox.multipart import parts_of
 from plugins.sandbox.server import Actor, Sandbox, iso, now
 from plugins.sandbox.webhooks import RetryPolicy
+
+_REFERENCE = re.compile(r"\[(aia-[\w-]+)\]\s*$")
 
 
 class ServiceDesk(Sandbox):
@@ -67,7 +69,8 @@ class ServiceDesk(Sandbox):
     def create(self, record: Record, given: Mapping[str, Any], request: Request) -> dict[str, Any]:
         at = now()
         description = str(given.get("description") or "")
-        email = str(given.get("email") or "")
+        person = self.people.get(str(given.get("requester_id"))) or {}
+        email = str(given.get("email") or person.get("email") or "")
         document = {
             "id": self.next_id(record.name),
             **blank(record.name),
@@ -207,4 +210,5 @@ def given_in(request: Request) -> dict[str, Any]:
 
 def _external_id(document: Mapping[str, Any]) -> str | None:
     ours = next((tag for tag in document.get("tags") or () if tag.startswith("aia-")), None)
-    return ours or to_id(document["custom_fields"].get("external_ref"))
+    found = _REFERENCE.search(str(document["description_text"]))
+    return ours or (found[1] if found else None)

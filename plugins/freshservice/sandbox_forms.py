@@ -11,26 +11,27 @@ TEXT = (str,)
 NUMBER = (int,)
 LIST = (list,)
 _SHARED: Mapping[str, tuple[type, ...]] = {
-    "subject": TEXT, "description": TEXT, "email": TEXT, "requester_id": NUMBER, "priority": NUMBER, "status": NUMBER, "impact": NUMBER,
+    "subject": TEXT, "description": TEXT, "priority": NUMBER, "status": NUMBER, "impact": NUMBER,
     "group_id": NUMBER, "department_id": NUMBER, "category": TEXT, "sub_category": TEXT, "item_category": TEXT, "custom_fields": (dict,),
     "assets": LIST, "due_by": TEXT, "workspace_id": NUMBER,
 }  # fmt: skip
 FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "ticket": {
-        **_SHARED, "type": TEXT, "source": NUMBER, "responder_id": NUMBER, "tags": LIST, "cc_emails": LIST, "urgency": NUMBER,
-        "phone": TEXT, "name": TEXT, "fr_due_by": TEXT, "requested_for_id": NUMBER, "problem": (dict,), "email_config_id": NUMBER,
+        **_SHARED, "email": TEXT, "requester_id": NUMBER, "type": TEXT, "source": NUMBER, "responder_id": NUMBER, "tags": LIST,
+        "cc_emails": LIST, "urgency": NUMBER, "phone": TEXT,
+        "name": TEXT, "fr_due_by": TEXT, "requested_for_id": NUMBER, "problem": (dict,), "email_config_id": NUMBER,
     },
-    "problem": {**_SHARED, "agent_id": NUMBER, "known_error": (bool,)},
+    "problem": {**_SHARED, "requester_id": NUMBER, "agent_id": NUMBER, "known_error": (bool,)},
     "change": {
-        **_SHARED, "agent_id": NUMBER, "risk": NUMBER, "change_type": NUMBER, "planned_start_date": TEXT, "planned_end_date": TEXT,
-        "planning_fields": (dict,), "maintenance_window": (dict,), "impacted_services": LIST,
+        **_SHARED, "requester_id": NUMBER, "agent_id": NUMBER, "risk": NUMBER, "change_type": NUMBER, "planned_start_date": TEXT,
+        "planned_end_date": TEXT, "planning_fields": (dict,), "maintenance_window": (dict,), "impacted_services": LIST,
     },
     "release": {**_SHARED, "agent_id": NUMBER, "release_type": NUMBER, "planned_start_date": TEXT, "planned_end_date": TEXT},
 }  # fmt: skip
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "ticket": ("subject", "description", "status", "priority"),
-    "problem": ("subject", "description", "status", "priority", "impact", "due_by"),
-    "change": ("subject", "description", "status", "priority", "impact", "risk", "change_type", "planned_start_date", "planned_end_date"),
+    "problem": ("requester_id", "subject", "description", "status", "priority", "impact", "due_by"),
+    "change": ("requester_id", "subject", "description", "status", "priority", "impact", "risk", "change_type", "planned_start_date"),
     "release": ("subject", "description", "status", "priority", "release_type", "planned_start_date", "planned_end_date"),
 }
 CHOICES: Mapping[str, range] = {
@@ -42,7 +43,6 @@ STATUSES: Mapping[str, range] = {"ticket": range(2, 8), "problem": range(1, 4), 
 TYPES = ("Incident", "Service Request")
 CUSTOM: tuple[Mapping[str, Any], ...] = (
     {"id": 21_000_500_001, "name": "external_event", "label": "External event", "field_type": "custom_text"},
-    {"id": 21_000_500_002, "name": "external_ref", "label": "External reference", "field_type": "custom_text"},
     {"id": 21_000_500_003, "name": "cost_centre", "label": "Cost centre", "field_type": "custom_text"},
 )
 Fault = dict[str, str]
@@ -51,7 +51,7 @@ Fault = dict[str, str]
 def faults_in(kind: str, given: Mapping[str, Any], *, creates: bool) -> list[Fault]:
     """What the tool would refuse, in its own codes."""
     found = [_fault(name, "missing_field", "It should not be blank") for name in REQUIRED[kind] if creates and not given.get(name)]
-    if creates and not any(given.get(name) for name in ("email", "requester_id", "phone")):
+    if kind == "ticket" and creates and not any(given.get(name) for name in ("email", "requester_id", "phone")):
         found.append(_fault("requester_id", "missing_field", "One of requester_id, email, phone should be present"))
     for name, value in given.items():
         if (kinds := FIELDS[kind].get(name)) is None:

@@ -88,3 +88,20 @@ def workspaces() -> list[dict[str, Any]]:
         {"id": 2, "name": "IT", "primary": True, "template_name": "it", **shared},
         {"id": 3, "name": "Facilities", "primary": False, "template_name": "facilities", **shared},
     ]
+
+
+def approval(ticket: Mapping[str, Any]) -> dict[str, Any]:
+    """What a service request waits for."""
+    return {
+        "id": 21_000_140_000 + int(ticket["id"]),
+        "approver_id": AGENT["id"],
+        "approver_name": "Ada Agent",
+        "approval_type": 2,
+        "level": 1,
+        "user_id": ticket["requester_id"],
+        "approval_status": {"id": 0, "name": "requested"},
+        "delegatee": None,
+        "latest_remark": None,
+        "created_at": ticket["created_at"],
+        "updated_at": ticket["created_at"],
+    }

@@ -34,22 +34,25 @@ _API_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Writing:
-    """Bodies to send, by one tool's settings: `status_codes`, `priority_codes`, `type_names`, `event_field`, `external_id_field`."""
+    """Bodies to send, by one tool's settings: `status_codes`, `priority_codes`, `type_names`, `event_field`."""
 
     def __init__(self, settings: Mapping[str, Any], workspace: int | None) -> None:
         self._workspace = workspace
         self.event_field = str(settings.get("event_field") or "external_event")
-        self.external_id_field = str(settings.get("external_id_field") or "external_ref")
         self._priorities = _codes(settings, "priority_codes", Priority, PRIORITY_CODES)
         self._statuses = _codes(settings, "status_codes", TicketStatus, TICKET.codes)
         self._types = _names(settings, "type_names", TicketType, TYPE_NAMES)
 
-    async def new(self, record: Record, ticket: NewTicket, description: str, requester: str, field_name: FieldName) -> Json:
-        """A record to create. `description` is HTML; a ticket carries our id as a tag, which can be searched for, others in a field."""
+    async def new(self, record: Record, ticket: NewTicket, description: str, requester: Json, field_name: FieldName) -> Json:
+        """A record to create. `description` is HTML, `requester` whom it is for.
+
+        A ticket carries our id as a tag, which can be searched for. Lists of the others show neither tags nor custom fields: there it
+        stands at the end of the description.
+        """
         fields: Json = {
             "subject": ticket.subject,
             "description": description,
-            "email": requester,
+            **requester,
             "priority": self._priorities.get(ticket.priority, PRIORITY_CODES[Priority.LOW]),
             "status": self._status(record, ticket.status) or record.codes[TicketStatus.OPEN],
         }
@@ -58,7 +61,7 @@ class Writing:
             fields["type"] = self._types.get(ticket.type, TYPE_NAMES[TicketType.INCIDENT])
             fields["tags"] = [*ticket.tags, ticket.external_id]
         else:
-            custom[self.external_id_field] = ticket.external_id
+            fields["description"] += f"<p>{reference_to(ticket.external_id)}</p>"
             fields |= _planned(record, fields["priority"])
         if self._workspace is not None:
             fields["workspace_id"] = self._workspace
@@ -78,6 +81,11 @@ class Writing:
     def _status(self, record: Record, status: TicketStatus | None) -> int | None:
         codes = self._statuses if record is TICKET else record.codes
         return codes.get(status) if status is not None else None
+
+
+def reference_to(external_id: str) -> str:
+    """Our id as it stands in a description."""
+    return f"[{external_id}]"
 
 
 async def _with_fields(record: Record, fields: Json, custom: Json, given: Mapping[str, Any], field_name: FieldName) -> Json:

@@ -20,6 +20,7 @@ from plugins.api import (
     RateLimited,
     ServerError,
     TicketChanges,
+    TicketType,
     TornAnswer,
     ValidationRefused,
 )
@@ -202,20 +203,52 @@ async def test_what_is_sent_is_what_the_forms_want() -> None:
         await a_plugin(always(404, b"")).update_ticket("8", TicketChanges(event_id="e", custom_fields={"Cost Centre": 1}))
 
 
-async def test_without_a_requester_records_are_opened_for_our_agent() -> None:
-    """The tool takes no ticket without somebody it is for; ours is asked for once."""
+@pytest.mark.parametrize(
+    ("requester", "type_", "sent", "asked"),
+    [
+        ("r@x.example", TicketType.INCIDENT, {"email": "r@x.example"}, []),
+        ("", TicketType.INCIDENT, {"requester_id": 5}, ["agents/me"]),
+        ("r@x.example", TicketType.CHANGE, {"requester_id": 6}, ["requesters"]),
+        ("a@x.example", TicketType.PROBLEM, {"requester_id": 7}, ["requesters", "agents"]),
+    ],
+)
+async def test_a_record_is_opened_for_somebody(requester: str, type_: TicketType, sent: dict[str, Any], asked: list[str]) -> None:
+    """Tickets take an address, problems and changes an id, which is looked up once; without a setting it is our own agent."""
     seen: list[str] = []
+    bodies: list[dict[str, Any]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request.url.path)
-        if request.url.path.endswith("/me"):
-            return httpx.Response(200, json={"agent": {"id": 5, "email": "bot@x.example"}})
-        assert json.loads(request.content)["email"] == "bot@x.example"
-        return httpx.Response(201, json={"ticket": {"id": 8}})
+        name = request.url.path.removeprefix("/api/v2/")
+        if request.method == "POST":
+            bodies.append(json.loads(request.content))
+            return httpx.Response(201, json={name.rstrip("s"): {"id": 8}})
+        seen.append(name)
+        people = {"requesters": [{"id": 6}] if request.url.params.get("email") == "r@x.example" else [], "agents": [{"id": 7}]}
+        return httpx.Response(200, json={"agent": {"id": 5}} if name == "agents/me" else {name: people[name]})
 
-    plugin = a_plugin(answer, requester="")
-    await plugin.create_ticket(TICKET)
-    await plugin.create_ticket(TICKET)
-    assert seen == ["/api/v2/agents/me", "/api/v2/tickets", "/api/v2/tickets"]
+    plugin = a_plugin(answer, requester=requester)
+    for _ in range(2):
+        await plugin.create_ticket(NewTicket(subject="s", external_id="aia-1", event_id="e", type=type_))
+    assert seen == asked
+    for body in bodies:
+        assert {name: body[name] for name in ("email", "requester_id") if name in body} == sent
+        assert ("[aia-1]" in body["description"]) is (type_ is not TicketType.INCIDENT)
+    await plugin.create_release("r", "d", "aia-2", "e")
+    assert not {"email", "requester_id"} & bodies[-1].keys()
+
+
+async def test_a_requester_nobody_knows_is_named() -> None:
+    """By the setting to mend."""
+    plugin = a_plugin(lambda request: httpx.Response(200, json={request.url.path.rpartition("/")[2]: []}))
     with pytest.raises(PluginConfigError, match="requester"):
-        await a_plugin(always(200, {"agent": {"id": 5}}), requester="").create_ticket(TICKET)
+        await plugin.create_ticket(NewTicket(subject="s", external_id="aia-1", event_id="e", type=TicketType.CHANGE))
+
+
+async def test_approvals_are_told_in_words() -> None:
+    """As the tool writes them, and as a change shows its own."""
+    approvals = [{"id": 1, "approver_name": "Ada", "approval_status": {"id": 1, "name": "approved"}, "level": 1, "latest_remark": None}]
+    asked = a_plugin(always(200, {"approvals": approvals}))
+    assert await asked.approvals("SR-3") == [{"approval_id": "1", "approver": "Ada", "status": "approved", "level": "1"}]
+    change = a_plugin(always(200, {"change": {"id": 3, "approval_status": 1}}))
+    assert await change.approvals("CHN-3") == [{"status": "approved"}]
+    assert await a_plugin(always(200, {"problem": {"id": 3}})).approvals("PRB-3") == []

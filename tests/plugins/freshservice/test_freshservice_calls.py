@@ -83,14 +83,17 @@ class TestFreshservice(ConformanceSuite):
         assert await desk.has_note(ref.ticket_id, marker)
         file_id = await desk.add_attachment(ref.ticket_id, "plan.txt", "text/plain", content(b"step 1"))
         assert [a.attachment_id for a in await desk.list_attachments(ref.ticket_id)] == [file_id]
-        rows = [(row["kind"], row["marker"]) for row in sandbox.ledger() if row["ticket_id"] == ref.ticket_id]
-        assert rows == [("create", asked.event_id), ("update", event_id), ("note", marker), ("note", None)]
+        assert b"".join([chunk async for chunk in desk.download_attachment(ref.ticket_id, file_id)]) == b"step 1"
+        rows = [(row["kind"], row["marker"], row["external_id"]) for row in sandbox.ledger() if row["ticket_id"] == ref.ticket_id]
+        effects = [("create", asked.event_id), ("update", event_id), ("note", marker), ("update", None)]
+        assert rows == [(kind, mark, asked.external_id) for kind, mark in effects]
 
     async def test_a_release_is_made_by_name(self, desk: FreshservicePlugin) -> None:
         """No canonical type stands for one."""
         ref = await desk.create_release("Firmware 2.8", "For *all* readers", "aia-release-1", new_event_id())
         read = await desk.get_ticket(ref.ticket_id)
-        assert (ref.ticket_id[:4], read.extra["record"], read.description) == ("REL-", "release", "For all readers")
+        assert (ref.ticket_id[:4], read.extra["record"]) == ("REL-", "release")
+        assert (read.description, read.extra["external_id"]) == ("For all readers\n\n[aia-release-1]", "aia-release-1")
         assert await desk.find_by_external_id("aia-release-1") == ref
 
     async def test_a_ticket_keeps_its_number_whatever_prefix_it_is_shown_with(self, desk: FreshservicePlugin) -> None:
@@ -173,6 +176,32 @@ class TestFreshservice(ConformanceSuite):
         await desk.update_ticket(ref.ticket_id, TicketChanges(event_id=new_event_id(), status=TicketStatus.RESOLVED))
         assert (await desk.sla_targets(ref.ticket_id))[1].completed_at is not None
 
+    async def test_who_has_to_approve_a_request_is_told(self, desk: FreshservicePlugin) -> None:
+        """Who waits for what is the first thing asked of a request that stands still."""
+        request = await desk.create_ticket(a_ticket(type=TicketType.REQUEST))
+        (approval,) = await desk.approvals(request.ticket_id)
+        assert (approval["approver"], approval["status"]) == ("Ada Agent", "requested")
+        incident, change = await desk.create_ticket(a_ticket()), await desk.create_ticket(a_ticket(type=TicketType.CHANGE))
+        assert await desk.approvals(incident.ticket_id) == []
+        assert await desk.approvals(change.ticket_id) == [{"status": "not requested"}]
+
+    async def test_an_access_token_is_fetched_once_for_many_calls_and_again_when_refused(
+        self, desk: FreshservicePlugin, sandbox: SandboxProcess
+    ) -> None:
+        """OAuth in place of a key: a stampede of refreshes would end each other's tokens."""
+        client = ApiClient()
+        auth = {**sandbox.credentials["person"]["oauth"], "token_url": f"{sandbox.base_url}/oauth/token"}
+        plugin = self.bound(sandbox, client, auth=auth)
+        refs = [(await desk.create_ticket(a_ticket())).ticket_id for _ in range(10)]
+        results = [result async for result in plugin.get_ticket_batch(refs)]
+        assert all(result.error is None for result in results)
+        other = self.bound(sandbox, client, auth=auth)
+        assert (await other.get_ticket(refs[0])).ticket_id == refs[0]  # its token ends the first one's
+        assert (await plugin.get_ticket(refs[0])).ticket_id == refs[0]
+        wrong = self.bound(sandbox, client, auth={**auth, "refresh_token": "wrong"})
+        assert not (await wrong.health_check()).ok
+        await client.aclose()
+
     async def test_people_are_found_by_address_and_name(self, desk: FreshservicePlugin) -> None:
         """Agents and requesters are two lists in the tool."""
         assert [(p.name, p.email) for p in await desk.find_people("ada@desk.example")] == [("Ada Agent", "ada@desk.example")]
@@ -213,8 +242,9 @@ class TestFreshservice(ConformanceSuite):
         """Simple mode, a template without quotes, an app, and the recommended template."""
         sandbox._control("POST", "/_webhook", {"url": receiver.url, "kind": kind})
         ticket_id = sandbox.person_creates(subject="Gate 5 stays open", priority="high", type="incident")
+        created = await read(desk, receiver)
         sandbox.person_updates(ticket_id, status="pending")
-        created, updated = await read(desk, receiver), await read(desk, receiver)
+        updated = await read(desk, receiver)
         assert (created.ticket_id, created.subject, created.priority) == (ticket_id, "Gate 5 stays open", Priority.HIGH)
         assert (updated.ticket_id, updated.status, updated.change) == (ticket_id, TicketStatus.PENDING, TicketChange.UPDATED)
         assert created.change is (TicketChange.UPDATED if kind == "simple" else TicketChange.CREATED)

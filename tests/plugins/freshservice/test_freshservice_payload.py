@@ -217,12 +217,12 @@ def test_what_was_said_counts_as_internal_unless_it_says_otherwise() -> None:
     assert read({"ticket_id": 1, "comment_text": "a <b> c</b>"}).extra["comment"] == "a <b> c</b>"
 
 
-def test_our_id_is_found_among_the_tags_or_in_its_field() -> None:
+def test_our_id_is_found_among_the_tags_or_at_the_end_of_the_description() -> None:
     """Links are found again by it."""
     assert read({"ticket_id": 1, "tags": "dock, aia-0f1e"}).extra["external_id"] == "aia-0f1e"
-    assert read({"ticket": {"id": 1, "tags": ["aia-1"], "custom_fields": {"external_ref": "K-1"}}}).extra["external_id"] == "K-1"
-    own = read({"ticket": {"id": 1, "custom_fields": {"peer": "K-2"}}}, external_id_field="peer")
-    assert own.extra["external_id"] == "K-2"
+    assert read({"ticket": {"id": 1, "tags": ["aia-1"], "external_ref": "K-1"}}).extra["external_id"] == "K-1"
+    assert read({"change": {"id": 1, "description": "<p>New motor</p><p>[aia-2b]</p>"}}).extra["external_id"] == "aia-2b"
+    assert read({"change": {"id": 1, "description": "[aia-2b] is another's"}}).extra["external_id"] is None
 
 
 def test_a_ticket_nobody_touched_is_new() -> None:

@@ -22,11 +22,12 @@ REFERENCE = os.environ.get("AI_AGENTS_REFERENCE")
 pytestmark = pytest.mark.skipif(REFERENCE is None, reason="AI_AGENTS_REFERENCE names no folder with API descriptions")
 
 NEW = {"description": "<p>Details</p>", "subject": "s", "email": "cora@customer.example", "priority": 1, "status": 2}
-PLANNED = {**NEW, "planned_start_date": "2026-04-01T00:00:00Z", "planned_end_date": "2026-04-02T00:00:00Z"}
+RECORD = {**{name: value for name, value in NEW.items() if name != "email"}}
+PLANNED = {**RECORD, "planned_start_date": "2026-04-01T00:00:00Z", "planned_end_date": "2026-04-02T00:00:00Z"}
 BODIES: dict[str, dict[str, Any]] = {
     "/tickets": {**NEW, "tags": ["t"], "custom_fields": {"cost_centre": "x"}},
-    "/problems": {**NEW, "impact": 1, "due_by": "2026-04-01T00:00:00Z"},
-    "/changes": {**PLANNED, "impact": 1, "risk": 1, "change_type": 1},
+    "/problems": {**RECORD, "requester_id": 21_001_397_503, "impact": 1, "due_by": "2026-04-01T00:00:00Z"},
+    "/changes": {**PLANNED, "requester_id": 21_001_397_503, "impact": 1, "risk": 1, "change_type": 1},
     "/releases": {**PLANNED, "release_type": 1},
     "/tickets/{ticket_id}/notes": {"body": "n"},
     "/tickets/{ticket_id}/reply": {"body": "r"},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from plugins.api import PluginConfigError, Priority, TicketStatus, TicketType
+from plugins.api import CredentialsRefused, PluginConfigError, Priority, TicketStatus, TicketType
 from plugins.freshdesk.api_client import FreshdeskClient, Json
 from plugins.mapping import to_id, to_text
 from plugins.name_cache import NameCache
@@ -28,6 +29,8 @@ TYPE_NAMES: Final[Mapping[TicketType, str]] = {
 """Stock words; Freshdesk has none for a change, whose type is left empty unless `type_names` has one."""
 STOCK_STATUSES: Final = frozenset("234567")
 _NO_PRODUCT: Final = "0"
+
+log = logging.getLogger(__name__)
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -126,8 +129,14 @@ class Account:
         return {name: product_id for name, product_id in found if name and product_id is not None}
 
     async def _load_mailboxes(self) -> Mapping[str, tuple[Json, ...]]:
+        """By product. An agent that may not read them still writes: Freshdesk then picks the product's first mailbox by itself."""
+        try:
+            mailboxes = await self._api.email_configs()
+        except CredentialsRefused:
+            log.warning("the agent of auth.api_key may not read mailboxes: Freshdesk chooses those of each brand")
+            return {}
         by_product: dict[str, list[Json]] = {}
-        for mailbox in await self._api.email_configs():
+        for mailbox in mailboxes:
             if (product_id := to_id(mailbox.get("product_id"))) is not None and mailbox.get("active") is not False:
                 by_product.setdefault(product_id, []).append(mailbox)
         return {product: tuple(sorted(found, key=lambda m: m.get("primary_role") is not True)) for product, found in by_product.items()}

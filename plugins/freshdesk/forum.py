@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from plugins.api import NewTicket, TicketRef
+from plugins.api import NewTicket, TicketRef, ValidationRefused
 from plugins.freshdesk.api_client import API, Json
 from plugins.freshdesk.connection import FreshdeskConnection
 from plugins.freshdesk.text import html, markdown
@@ -45,8 +45,8 @@ class ForumCalls(FreshdeskConnection):
         fields = {
             "name": name,
             "description": description,
-            "forum_type": FORUM_TYPES[kind],
-            "forum_visibility": VISIBILITIES[visibility],
+            "forum_type": _code("kind", kind, FORUM_TYPES),
+            "forum_visibility": _code("visibility", visibility, VISIBILITIES),
         }
         return await self._send("POST", f"{_ROOT}/categories/{segment(category_id)}/forums", fields)
 
@@ -111,6 +111,12 @@ class ForumCalls(FreshdeskConnection):
 
     async def _send(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Json:
         return await self._api.record(method, path, fields)
+
+
+def _code(name: str, word: str, codes: Mapping[str, int]) -> int:
+    if word not in codes:
+        raise ValidationRefused(f"{name} must be one of: {', '.join(codes)}")
+    return codes[word]
 
 
 def _with_html(fields: Mapping[str, Any], name: str) -> Json:

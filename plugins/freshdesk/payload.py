@@ -65,6 +65,14 @@ APP_EVENTS: Mapping[str, TicketChange] = {
     "onConversationUpdate": TicketChange.UPDATED,
     "onConversationDelete": TicketChange.UPDATED,
 }
+OWN_NAMES: Mapping[str, str] = {
+    "ticket_id": "display_id",
+    "change": "triggered_event",
+    "requester": "requester_email",
+    "assignee": "agent_email",
+    "sla_due_at": "due_by",
+}
+"""Canonical names of `webhook.fields` where a record calls the same otherwise."""
 RANK = (TicketChange.DELETED, TicketChange.CREATED, TicketChange.RESOLVED, TicketChange.COMMENTED, TicketChange.UPDATED)
 """Of several things that happened, the first here names the change."""
 ENDED = (TicketStatus.RESOLVED, TicketStatus.CLOSED)
@@ -80,6 +88,7 @@ class FreshdeskPayload:
         self._tenant = tenant
         own = (settings.get("webhook") or {}).get("fields") or {}
         self._own_fields = FieldMap(own) if own else None
+        self._own_names = {**OWN_NAMES, "external_id": str(settings.get("external_id_field") or EXTERNAL_ID_FIELD)}
         self._priorities = PRIORITIES.with_words(tenant_words(settings, "priority", Priority))
         self._statuses = STATUSES.with_words(tenant_words(settings, "status", TicketStatus))
         self._types = TYPES.with_words(tenant_words(settings, "type", TicketType))
@@ -151,7 +160,7 @@ class FreshdeskPayload:
         event = app_event(document)
         record = event.record if event is not None else record_of(document)
         if self._own_fields is not None:
-            record = {**record, **{_OWN_NAMES.get(n, n): v for n, v in self._own_fields.read(document).items() if v is not None}}
+            record = {**record, **{self._own_names.get(n, n): v for n, v in self._own_fields.read(document).items() if v is not None}}
         return record, event
 
     @staticmethod
@@ -267,15 +276,6 @@ class FreshdeskPayload:
         brand = self._brands.get(name.casefold()) or (self._brands.get(product_id) if product_id else None) or name
         if brand:
             extra["product"] = brand
-
-
-_OWN_NAMES: Mapping[str, str] = {
-    "ticket_id": "display_id",
-    "requester": "requester_email",
-    "assignee": "agent_email",
-    "sla_due_at": "due_by",
-}
-"""Canonical names of `webhook.fields` where a record calls the same otherwise."""
 
 
 def _description(record: Mapping[str, Any]) -> str:

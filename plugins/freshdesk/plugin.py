@@ -82,6 +82,7 @@ class FreshdeskPlugin(ForumCalls, PortalCalls):
         self._payload = FreshdeskPayload(context.tenant, context.settings)
         self._external_id_field = str(context.settings.get("external_id_field") or EXTERNAL_ID_FIELD)
         self._event_field = str(context.settings.get("event_field") or EVENT_FIELD)
+        self._own_address = ""
 
     # pure ------------------------------------------------------------------------------------------------------------
     def validate_webhook(self, delivery: Delivery) -> Verified:
@@ -348,11 +349,12 @@ class FreshdeskPlugin(ForumCalls, PortalCalls):
             return requester
         if "@" in (actor := to_text(self.context.settings.get("actor"))):
             return actor
-        contact = (await self._api.me()).get("contact")
-        email = to_text(contact.get("email")) if isinstance(contact, dict) else ""
-        if not email:
+        if not self._own_address:
+            contact = (await self._api.me()).get("contact")
+            self._own_address = to_text(contact.get("email")) if isinstance(contact, dict) else ""
+        if not self._own_address:
             raise PluginConfigError("the agent of auth.api_key has no e-mail address; set requester, for whom tickets are opened")
-        return email
+        return self._own_address
 
     def _url(self, ticket_id: str) -> str:
         return f"{to_text(self.context.settings.get('base_url')).rstrip('/').removesuffix(API)}/a/tickets/{ticket_id}"

@@ -226,6 +226,24 @@ async def test_a_file_is_fetched_from_safe_addresses_only() -> None:
                 _ = [chunk async for chunk in plugin.download_attachment("7", number)]
 
 
+async def test_an_agent_that_may_not_read_mailboxes_still_writes_for_a_brand() -> None:
+    """They are an admin's to read; Freshdesk picks the brand's first by itself."""
+    written = []
+
+    def answer(request: Request) -> Response:
+        if request.path.endswith("/email_configs"):
+            return json_response({"code": "access_denied"}, 403)
+        written.append(request.json())
+        return json_response({**TICKET, "product_id": 8001}, 201)
+
+    async with answered(answer) as plugin:
+        await plugin.create_ticket(a_ticket(custom_fields={"product": 8001}))
+        await plugin.add_note("7", NewNote(text="x", marker="[aia:e:1]", public=True))
+        created, _, reply = written
+        assert created["product_id"] == 8001 and "email_config_id" not in created
+        assert "from_email" not in reply
+
+
 async def test_an_agent_without_an_address_needs_a_requester() -> None:
     """Freshdesk opens no ticket for nobody."""
     async with answered(routed({"/api/v2/agents/me": {"id": 5}})) as plugin:

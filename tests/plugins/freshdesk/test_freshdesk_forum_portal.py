@@ -41,6 +41,8 @@ async def test_a_forum_is_built_discussed_and_kept_in_order(sandbox: SandboxProc
         await plugin.update_topic(str(topic["id"]), {"locked": True})
         with pytest.raises(CredentialsRefused):
             await plugin.reply_to_topic(str(topic["id"]), "too late")
+        with pytest.raises(ValidationRefused, match="kind must be one of"):
+            await plugin.create_forum(str(category["id"]), "x", kind="gossip")
         for missing in (plugin.get_topic("9"), plugin.list_topics("9"), plugin.reply_to_topic("9", "x"), plugin.list_forums("9")):
             with pytest.raises(NotFound):
                 await missing

@@ -36,7 +36,7 @@ from plugins.api import (
     Verified,
 )
 from plugins.freshservice.api_client import FreshserviceClient, freshservice_error
-from plugins.freshservice.assets import MAX_ITEMS, approval_of, item_of, person_of
+from plugins.freshservice.context import approval_of, clocks_of, dicts, item_of, linked_in, person_of
 from plugins.freshservice.payload import FreshservicePayload
 from plugins.freshservice.records import CHANGE, PROBLEM, RECORDS, RELEASE, TICKET, Record, located
 from plugins.freshservice.webhook_validator import validator_of
@@ -81,6 +81,7 @@ class FreshservicePlugin(TicketingToolPlugin):
         self._payload = FreshservicePayload(context.tenant, settings)
         self._workspace = _workspace(settings.get("workspace_id"))
         self._writing = Writing(settings, self._workspace)
+        self._base_url = str(settings.get("base_url") or "").rstrip("/")
         self._requesters: dict[str, Json] = {}
 
     # pure ------------------------------------------------------------------------------------------------------------
@@ -107,8 +108,7 @@ class FreshservicePlugin(TicketingToolPlugin):
     # calls -----------------------------------------------------------------------------------------------------------
     @cached_property
     def _api(self) -> FreshserviceClient:
-        base_url = str(self.context.settings.get("base_url") or "")
-        http = self.context.http().bound(base_url=base_url, auth=self._auth(), error_for=freshservice_error)
+        http = self.context.http().bound(base_url=self._base_url, auth=self._auth(), error_for=freshservice_error)
         return FreshserviceClient(http, self._workspace)
 
     def _auth(self) -> httpx.Auth:
@@ -287,42 +287,22 @@ class FreshservicePlugin(TicketingToolPlugin):
         from plugins.http.gather import each_bounded
 
         record, number = located(ticket.ticket_id)
-        document = await self._api.record(record, number, "assets" if record is TICKET else "")
-        linked = {asset_id: a for a in _dicts(document.get("assets")) if (asset_id := to_id(a.get("display_id")))}
-        services = tuple(name for s in _dicts(document.get("impacted_services"))[:MAX_ITEMS] if (name := to_text(s.get("name"))))
+        linked, services = linked_in(await self._api.record(record, number, "assets" if record is TICKET else ""))
         if not linked and not services:
             return None
         items = {}
-        base_url = str(self.context.settings.get("base_url") or "").rstrip("/")
-        async with aclosing(each_bounded(list(linked)[:MAX_ITEMS], self._api.asset, MANY_AT_ONCE)) as assets:
+        async with aclosing(each_bounded(linked, self._api.asset, MANY_AT_ONCE)) as assets:
             async for asset_id, asset in assets:
                 if isinstance(asset, ApiError) and not isinstance(asset, (NotFound, CredentialsRefused)):
                     raise asset
-                items[asset_id] = item_of(asset_id, linked[asset_id] if isinstance(asset, ApiError) else asset, base_url)
-        return DeviceContext(items=tuple(items[asset_id] for asset_id in linked if asset_id in items), services=services)
+                items[asset_id] = item_of(asset_id, linked[asset_id] if isinstance(asset, ApiError) else asset, self._base_url)
+        return DeviceContext(items=tuple(items[asset_id] for asset_id in linked), services=services)
 
     async def sla_targets(self, ticket_id: str) -> Sequence[SlaTarget]:
         """First response and resolution of a ticket; a problem's due time. Whether a clock stands still is told by the status alone."""
         record, number = located(ticket_id)
         document = await self._api.record(record, number, "stats" if record is TICKET else "")
-        stats = document.get("stats")
-        stats = stats if isinstance(stats, dict) else {}
-        paused = self._read(record, document).status is TicketStatus.PENDING
-        targets = [
-            ("first response", "fr_due_by", "first_responded_at", "fr_escalated"),
-            ("resolution", "due_by", "resolved_at", "is_escalated"),
-        ]
-        return [
-            SlaTarget(
-                name=name,
-                due_at=due_at,
-                completed_at=(completed_at := to_micros(stats.get(done))),
-                breached=document.get(breached) is True,
-                paused=paused and completed_at is None,
-            )
-            for name, due, done, breached in targets
-            if (due_at := to_micros(document.get(due))) is not None
-        ]
+        return clocks_of(document, pending=self._read(record, document).status is TicketStatus.PENDING)
 
     async def approvals(self, ticket_id: str) -> Sequence[Mapping[str, str]]:
         """Who was asked to approve a ticket, and what they said: {approval_id, approver, status, …}; of a change its status alone."""
@@ -428,8 +408,7 @@ class FreshservicePlugin(TicketingToolPlugin):
         number = to_id(document.get("id"))
         if number is None:
             raise TornAnswer(f"Freshservice answered a {record.name} without its id", in_doubt=True)
-        base_url = str(self.context.settings.get("base_url") or "").rstrip("/")
-        url = f"{base_url}/a/{record.plural}/{number}"
+        url = f"{self._base_url}/a/{record.plural}/{number}"
         return TicketRef(ticket_id=record.id_of(number), url=url, updated_at=to_micros(document.get("updated_at")))
 
 
@@ -441,12 +420,8 @@ def _custom(document: Mapping[str, Any], name: str) -> str | None:
     return to_id(custom.get(name)) if isinstance(custom, dict) else None
 
 
-def _dicts(value: Any) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
 def _attachments(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [attachment for attachment in _dicts(document.get("attachments")) if to_id(attachment.get("id"))]
+    return [attachment for attachment in dicts(document.get("attachments")) if to_id(attachment.get("id"))]
 
 
 def _workspace(value: Any) -> int | None:

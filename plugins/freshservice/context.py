@@ -1,5 +1,6 @@
-"""Assets as configuration items, people as a directory shows them, and approvals. An asset has two ids: paths and links use the small
-`display_id`. Pure.
+"""What surrounds a record, in this project's values: its assets, its clocks, who approves it, people. Pure.
+
+An asset has two ids: paths and links use the small `display_id`.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from plugins.api import ConfigurationItem, Person
+from plugins.api import ConfigurationItem, Person, SlaTarget
 from plugins.freshservice.records import APPROVALS
-from plugins.mapping import to_id, to_text
+from plugins.mapping import to_id, to_micros, to_text
 
 MAX_ITEMS: Final = 20
 MAX_ATTRIBUTES: Final = 40
@@ -59,3 +60,38 @@ def approval_of(approval: Mapping[str, Any]) -> Mapping[str, str]:
         "updated_at": approval.get("updated_at"),
     }
     return {name: text for name, value in found.items() if (text := to_text(value))}
+
+
+_CLOCKS: Final = (
+    ("first response", "fr_due_by", "first_responded_at", "fr_escalated"),
+    ("resolution", "due_by", "resolved_at", "is_escalated"),
+)
+
+
+def clocks_of(document: Mapping[str, Any], *, pending: bool) -> list[SlaTarget]:
+    """The clocks a record has a time for. A ticket's `stats` tell when they were met; one that is met no longer stands still."""
+    stats = document.get("stats")
+    met = {done: to_micros(stats.get(done)) if isinstance(stats, dict) else None for _, _, done, _ in _CLOCKS}
+    return [
+        SlaTarget(
+            name=name,
+            due_at=due_at,
+            completed_at=met[done],
+            breached=document.get(breached) is True,
+            paused=pending and met[done] is None,
+        )
+        for name, due, done, breached in _CLOCKS
+        if (due_at := to_micros(document.get(due))) is not None
+    ]
+
+
+def linked_in(document: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
+    """(assets by display id, names of services) of a record, each bounded."""
+    linked = {found: asset for asset in dicts(document.get("assets")) if (found := to_id(asset.get("display_id")))}
+    services = tuple(name for service in dicts(document.get("impacted_services")) if (name := to_text(service.get("name"))))
+    return dict(list(linked.items())[:MAX_ITEMS]), services[:MAX_ITEMS]
+
+
+def dicts(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of what should be a list of them."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

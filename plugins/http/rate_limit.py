@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from plugins.http.errors import Answer, retry_after
 from plugins.mapping import to_micros
 
@@ -24,8 +26,10 @@ class RateLimitState:
         headers = answer.headers
         if answer.status == 429:
             wait = retry_after(headers.get("retry-after"), wall)
+            if wait is None:  # some tools tell the end of their window instead
+                wait = _reset_in(headers, wall)
         elif any(headers.get(name, "").strip() == "0" for name in REMAINING):
-            wait = next((seconds for name in RESET if (seconds := _seconds_until(headers.get(name), wall)) is not None), None)
+            wait = _reset_in(headers, wall)
         else:
             return
         if wait:
@@ -34,6 +38,10 @@ class RateLimitState:
     def wait(self, now: float) -> float:
         """Seconds until the next call may go out; 0 when it may now."""
         return max(0.0, self._until - now)
+
+
+def _reset_in(headers: Mapping[str, str], wall: float) -> float | None:
+    return next((seconds for name in RESET if (seconds := _seconds_until(headers.get(name), wall)) is not None), None)
 
 
 def _seconds_until(value: str | None, wall: float) -> float | None:

@@ -127,6 +127,8 @@ async def test_a_short_wait_is_waited_within_the_call() -> None:
         (200, {"x-rate-limit-remaining": "0", "ratelimit-reset": "never"}, 0),
         (429, {"retry-after": "7"}, 7),
         (429, {"retry-after": "9999"}, 300),
+        (429, {"x-ratelimit-reset": "1772444435"}, 30),
+        (429, {"retry-after": "7", "x-ratelimit-reset": "1772444435"}, 7),
         (429, {}, 0),
     ],
 )

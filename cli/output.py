@@ -133,10 +133,10 @@ def run(command: click.Command) -> int:
     """Runs the command and answers the exit code; a reader that closes the pipe, or Ctrl-C, ends it quietly."""
     try:
         code = command.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        say("interrupted")
-        return 130
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        # CPython ends by the signal itself once a Ctrl-C met it inside code given as text (a dataclass being made, on import),
+        # caught or not; the next such code makes it forget
+        exec("")  # noqa: S102
         say("interrupted")
         return 130
     except click.ClickException as exc:

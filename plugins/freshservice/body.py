@@ -20,7 +20,9 @@ from plugins.richtext import from_html, to_plain
 
 Json = dict[str, Any]
 
-WRAPPERS: Final = ("freshservice_webhook", "freshdesk_webhook", *RECORDS)
+WRAPPERS: Final = ("freshservice_webhook", "freshdesk_webhook")
+_RECORD_NAMES: Final[Mapping[str, Record]] = {**RECORDS, "incident": TICKET, "service_request": TICKET}
+_IDS: Final = ("display_id", "human_display_id", "id")
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "subject": ("ticket_subject", "subject", "title"),
     "text": ("description_text", "ticket_description_text"),
@@ -64,6 +66,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 OTHER_MODULES: Final = frozenset({"asset", "task", "contract", "solution", "purchase order"})
 _FROM_TO = re.compile(r"^\{?\s*(\w+)\s*:\s*\{\s*from")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 _MARKUP = re.compile(r"</[a-zA-Z]+>|<(?:br|hr|img|div|p|span|ul|ol|table)\b")
 _CHANGED: Final[Mapping[str, str]] = {
@@ -98,6 +101,25 @@ def decoded(delivery: Delivery) -> Json:
     return {name[name.rfind("[") + 1 :].rstrip("]") or name: value for name, value in form.items()}
 
 
+def _unwrapped(document: Json) -> Json:
+    """The document inside a wrapper of somebody's own: an object as an object's only member."""
+    for _ in range(3):
+        name, value = next(iter(document.items()), ("", None))
+        if len(document) != 1 or type(value) is not dict or name in WRAPPERS or name in _RECORD_NAMES:
+            break
+        document = value
+    return document
+
+
+def _snake_case(layer: Json) -> Json:
+    """An object with its names as the tool writes them (ticketId, "Ticket ID": ticket_id); one that is so already wins."""
+    strange = [name for name in layer if not name.islower() or "-" in name or " " in name]
+    if not strange or len(layer) > 200:
+        return layer
+    found = {_HUMP.sub("_", name.strip()).replace("-", "_").replace(" ", "_").replace("__", "_").lower(): layer[name] for name in strange}
+    return {**found, **{name: value for name, value in layer.items() if name not in strange}}
+
+
 class Body:
     """One delivery, opened: the layers a field is looked for in, the kind of record, which a rule may state, and its number."""
 
@@ -105,33 +127,35 @@ class Body:
 
     def __init__(self, document: Json, paths: FieldMap | None) -> None:
         self.mapped = {name: value for name, value in paths.read(document).items() if value is not None} if paths else {}
-        outer = document
-        data = document.get("data")
-        if type(data) is dict and "event" in document:  # a marketplace app's envelope: everything of interest is in `data`
-            outer = {**data, "event": document["event"]}
-        inner = [(name, outer[name]) for name in WRAPPERS if type(outer.get(name)) is dict]
-        inner += [(name, layer[name]) for _, layer in inner[:2] for name in RECORDS if type(layer.get(name)) is dict]
-        self.layers = [outer, *(layer for _, layer in inner)]
+        outer = _snake_case(_unwrapped(document))
+        data = outer.get("data")
+        if type(data) is dict:  # a marketplace app's envelope: everything of interest but the event's name is in `data`
+            outer = {**outer, **_snake_case(data)}
+        layers = [outer, *(_snake_case(outer[name]) for name in WRAPPERS if type(outer.get(name)) is dict)]
+        nested = next(((name, layer[name]) for layer in layers for name in _RECORD_NAMES if type(layer.get(name)) is dict), None)
+        if nested is not None:
+            layers.append(_snake_case(nested[1]))
+        self.layers = layers
         self.actor, self.changes = outer.get("actor"), outer.get("changes")
-        nested = next((RECORDS[name] for name, _ in inner if name in RECORDS), None)
-        self.prefix, self.number, record = self._identified(nested)
+        self.prefix, self.number, record = self._identified(_RECORD_NAMES[nested[0]] if nested else None)
         self.kind = to_text(self.mapped.get("kind") or self.first(("kind", "module", "record_type"))).strip().lower()
         said = RECORDS.get(self.kind) or RECORDS.get(self.kind.rstrip("s"))
         self.record: Record = BY_PREFIX.get(self.prefix) or said or record or TICKET
         self.kind_is_known = not self.kind or said is not None
 
     def _identified(self, nested: Record | None) -> tuple[str, str | None, Record | None]:
+        """(prefix, number, kind): by the name the id stands under, and the record it stands in; a link to another record counts last."""
+        said = [layer[name] for layer in self.layers for name in ("conversation", "note") if type(layer.get(name)) is dict]
+        places = [(layer, "ticket_id", nested) for layer in (*self.layers, *said)]
+        if nested is not None:
+            places += [(self.layers[-1], name, nested) for name in _IDS]
+        places += [(layer, f"{name}_id", record) for name, record in RECORDS.items() for layer in (*self.layers, *said)]
+        places += [(layer, name, nested) for layer in (*self.layers[1:], self.layers[0]) for name in _IDS]
         if (parsed := parse_id(self.mapped.get("ticket_id"))) is not None:
             return (*parsed, nested)
-        said = [layer[name] for layer in self.layers for name in ("conversation", "note") if type(layer.get(name)) is dict]
-        for name in RECORDS:
-            for layer in (*self.layers, *said):
-                if (parsed := parse_id(layer.get(f"{name}_id"))) is not None:
-                    return (*parsed, RECORDS[name] if name != "ticket" else nested)
-        for layer in (*self.layers[1:], self.layers[0]):
-            for name in ("display_id", "human_display_id", "id"):
-                if (parsed := parse_id(layer.get(name))) is not None:
-                    return (*parsed, nested)
+        for layer, name, record in places:
+            if (parsed := parse_id(layer.get(name))) is not None:
+                return (*parsed, record)
         return "", None, nested
 
     def first(self, names: tuple[str, ...]) -> Any:

@@ -131,6 +131,11 @@ def test_an_id_names_its_kind_of_record(ticket_id: str, record: Record, number: 
         ({"freshservice_webhook": {"problem": {"id": 3}}}, "PRB-3", TicketType.PROBLEM),
         ({"id": 9, "ticket": {"id": 3, "type": "Request"}}, "3", TicketType.REQUEST),
         ({"data": {"ticket": {"id": 21001, "display_id": 3}}, "event": "onTicketCreate"}, "3", TicketType.UNKNOWN),
+        ({"ticket": {"id": 3, "problem_id": 8, "problem": {"display_id": 8}}}, "3", TicketType.UNKNOWN),
+        ({"change": {"id": 3}, "release": {"id": 8}, "release_id": 8}, "CHN-3", TicketType.CHANGE),
+        ({"incident": {"id": "INC-3"}}, "3", TicketType.INCIDENT),
+        ({"payload": {"body": {"ticketId": 3, "ticketType": "Incident"}}}, "3", TicketType.INCIDENT),
+        ({"Ticket ID": "3", "Ticket Type": "Service Request"}, "3", TicketType.REQUEST),
     ],
 )
 def test_a_body_names_its_record_by_id_prefix_module_or_wrapper(body: dict[str, Any], ticket_id: str, type_: TicketType) -> None:

@@ -6,6 +6,7 @@ https://github.com/ServiceNow/ServiceNowDocs markdown/api-reference/rest-apis (c
 from __future__ import annotations
 
 import re
+import time
 from base64 import b64decode, b64encode
 from binascii import Error as BadBase64
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from plugins.api import ApiError, CallTimedOut, CredentialsRefused, FatalApiError, ServerError, TornAnswer, ValidationRefused
-from plugins.http.errors import Answer, error_for
+from plugins.http.errors import MAX_RETRY_AFTER, Answer, error_for
 from plugins.http.limits import bounded, segment
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ def servicenow_error(answer: Answer) -> ApiError | None:
         if "maximum execution time" in said:
             return error_for(answer, "cancelled: maximum execution time exceeded", CallTimedOut)
         return error_for(answer, "an error under a success", FatalApiError)
+    if answer.status == 429:
+        return _limited(answer)
     if not isinstance(fault, dict):
         if answer.status == 404:
             return error_for(answer, "by a gateway, not by an instance: check base_url")
@@ -191,6 +194,16 @@ def servicenow_error(answer: Answer) -> ApiError | None:
     if answer.headers.get("x-mfa_token"):
         return error_for(answer, "the account asks for a second factor; use OAuth or an account without one", CredentialsRefused)
     return error_for(answer, _named(message, detail))
+
+
+def _limited(answer: Answer) -> ApiError | None:
+    """429: a rule tells when its hour ends in X-RateLimit-Reset (epoch seconds), also where Retry-After is missing; a full queue on
+    the instance tells neither."""
+    error = error_for(answer)
+    reset = answer.headers.get("x-ratelimit-reset", "")
+    if error is not None and error.retry_after is None and reset.isdecimal():
+        error.retry_after = min(max(int(reset) - time.time(), 0.0), MAX_RETRY_AFTER)
+    return error
 
 
 def _named(message: str, detail: str) -> str:

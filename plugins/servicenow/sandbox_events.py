@@ -8,6 +8,8 @@ from typing import Any
 from plugins.servicenow.sandbox_schema import LABELS, a_sys_id
 
 Shown = Mapping[str, Any]
+LABELLED = ("state", "priority", "assigned_to", "assignment_group", "cmdb_ci")
+"""The columns whose labels are sent."""
 
 
 def recommended(row: Shown, labels: Shown, event: str, changed: Sequence[str], comment: tuple[str, bool] | None, delivery_id: str) -> Any:

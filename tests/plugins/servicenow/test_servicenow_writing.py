@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -235,6 +236,17 @@ def test_an_answer_is_named_by_what_to_do(status: int, body: bytes, kind: type[E
     error = servicenow_error(an_answer(status, body))
     assert type(error) is kind
     assert error is not None and error.in_doubt is in_doubt
+
+
+def test_the_end_of_a_rate_limits_hour_is_told() -> None:
+    """Without Retry-After the header with the end of the window is all there is; a queue on the instance tells nothing."""
+    body = b'{"error":{"message":"Rate limit exceeded"}}'
+    soon = servicenow_error(an_answer(429, body, **{"x-ratelimit-reset": str(int(time.time()) + 90)}))
+    assert soon is not None and soon.retry_after is not None and 60 < soon.retry_after <= 90
+    told = servicenow_error(an_answer(429, body, **{"retry-after": "7", "x-ratelimit-reset": "1"}))
+    assert told is not None and told.retry_after == 7
+    busy = servicenow_error(an_answer(429, b"<html>"))
+    assert type(busy) is RateLimited and busy.retry_after is None
 
 
 def test_a_success_is_no_error_and_nothing_of_the_record_is_quoted() -> None:

@@ -11,6 +11,7 @@ from cli.output import FAILED, NOT_FOUND, USAGE, CommandError, document, rows, s
 if TYPE_CHECKING:
     from plugins.conformance.report import ReportCard
     from plugins.conformance.run import Outcome
+    from plugins.manifest import PluginManifest
 
 
 @click.command("test")
@@ -46,7 +47,7 @@ def test_plugin(ctx: click.Context, name: str | None, every: bool, only: tuple[s
         chosen(only)
     except PluginConfigError as exc:
         raise CommandError(str(exc), USAGE) from exc
-    cards = [_tested(one, only) for one in (_every_name() if name is None else [name])]
+    cards = [_tested(name, only)] if name is not None else [_tested_or_failed(manifest, only) for manifest in _every_manifest()]
     if output == "junit":
         click.echo(junit(cards))
     elif output in ("json", "yaml"):
@@ -65,10 +66,22 @@ def test_plugin(ctx: click.Context, name: str | None, every: bool, only: tuple[s
         ctx.exit(FAILED)
 
 
-def _every_name() -> list[str]:
+def _every_manifest() -> list[PluginManifest]:
     from plugins.registry import PluginRegistry
 
-    return [manifest.tool_type for manifest in PluginRegistry.discover().manifests()]
+    return PluginRegistry.discover().manifests()
+
+
+def _tested_or_failed(manifest: PluginManifest, only: tuple[str, ...]) -> ReportCard:
+    """One of many: a plugin that cannot be tested at all has failed, and the others are tested all the same."""
+    from plugins.conformance.report import card
+    from plugins.conformance.run import Outcome
+
+    try:
+        return _tested(manifest.tool_type, only)
+    except CommandError as exc:
+        say(f"  FAIL {manifest.tool_type}: {exc.format_message()}")
+        return card(manifest, [Outcome(check="lifecycle.manifest", result="failed", detail=exc.format_message())])
 
 
 def _tested(name: str, only: tuple[str, ...]) -> ReportCard:

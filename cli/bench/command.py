@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from cli.bench.measure import BenchResult
+from cli.bench.plugins import bench_plugins
 from cli.broker import command_error
 from cli.output import document, output_option, rows, say
 from streams.broker.errors import BrokerError
@@ -89,6 +90,7 @@ def show(result: BenchResult, output: str) -> None:
 
 for _step, (_doc, _events) in STEPS.items():
     bench.add_command(_command(_step, _doc, _events))
+bench.add_command(bench_plugins)
 
 
 @bench.command("all")

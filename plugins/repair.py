@@ -34,15 +34,20 @@ def lenient_object(body: bytes) -> dict[str, Any]:
 
     Read besides JSON: values without quotes (`"id": INC-372`, `"priority": Low`, nothing at all), names without quotes inside a
     value (`{status:{from:4,to:6}}`), bare newlines, tabs and quotes in a text, a trailing comma. Raises NotADelivery for what stays
-    unclear, a name that comes twice above all: somebody may have written it into a ticket's subject.
+    unclear, a name that comes twice above all: somebody may have written it into a ticket's subject. That holds for JSON that is
+    whole, too: where a template does not escape what it pastes, a subject such as `x", "ticket_id": "7` makes no fault, only another
+    ticket. The same value twice is no contradiction.
     """
     try:
-        return json_object(body)
+        document = json_object(body)
     except NotADelivery:
         text = body.decode("utf-8", "replace")
         start = _skip(text, 0)
         if text[start : start + 1] != "{":
             raise
+    else:
+        _refuse_contradictions(body)
+        return document
     reader = _Reader(text)
     document, end = reader.object(start, 0)
     if _skip(text, end) != len(text):
@@ -52,6 +57,32 @@ def lenient_object(body: bytes) -> dict[str, Any]:
 
 def _unclear(why: str) -> NotADelivery:
     return NotADelivery(f"the body is broken JSON and cannot be repaired for sure: {why}; put every placeholder in quotes, free text last")
+
+
+def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        for name, value in pairs:
+            if found[name] != value:
+                raise _Contradiction(name)
+    return found
+
+
+_contradictions = json.JSONDecoder(object_pairs_hook=_one_of_each, strict=False).decode
+
+
+class _Contradiction(Exception):
+    """A name with two values."""
+
+
+def _refuse_contradictions(body: bytes) -> None:
+    """Raises NotADelivery where one object says two things of one name; some 4 us for an ordinary body."""
+    try:
+        _contradictions(body.decode("utf-8", "replace"))
+    except _Contradiction as exc:
+        raise _unclear(f"the name {str(exc)[:40]!r} comes twice") from None
+    except (ValueError, RecursionError):
+        raise _unclear("it is read in two ways") from None
 
 
 def _skip(text: str, at: int) -> int:

@@ -75,6 +75,25 @@ def test_a_name_written_into_a_subject_cannot_take_another_names_place() -> None
 _words = st.text(st.characters(blacklist_characters="\\,}]", blacklist_categories=["Cs"]), max_size=60)
 
 
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        ('{"ticket_id": "1", "subject": "x", "ticket_id": "7"}', False),
+        ('{"a": {"id": 1, "id": 2}}', False),
+        ('{"a": [{"id": 1, "\\u0069d": 2}]}', False),
+        ('{"id": 1, "id": 1}', True),
+        ('{"id": 1, "a": {"id": 2}}', True),
+    ],
+)
+def test_whole_json_that_says_two_things_of_one_name_is_refused(body: str, whole: bool) -> None:
+    """A customer who knows the template can write a subject that closes its quotes and names another ticket: no fault, and no repair."""
+    if whole:
+        assert lenient_object(body.encode())
+    else:
+        with pytest.raises(NotADelivery, match="comes twice"):
+            lenient_object(body.encode())
+
+
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), _words, min_size=1, max_size=5))
 def test_a_pasted_text_is_read_back_whatever_stands_in_it(values: dict[str, str]) -> None:
     """Quotes and newlines of a subject are content, not structure."""

@@ -7,20 +7,25 @@ https://ui.servicedeskplus.com/APIDocs3/index.html
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 
-from plugins.api import ApiError, CredentialsRefused, NotFound, PluginConfigError, PluginContext, RateLimited, TornAnswer, ValidationRefused
-from plugins.http.auth import HeaderAuth
-from plugins.http.client import ApiClient, segment
+from plugins.api import ApiError, CredentialsRefused, FatalApiError, NotFound, PluginContext, RateLimited, TornAnswer, ValidationRefused
 from plugins.http.errors import Answer, error_for
+from plugins.http.limits import segment
+from plugins.servicedesk_plus.access import access_of
+from plugins.servicedesk_plus.modules import REQUESTS, Module
+
+if TYPE_CHECKING:
+    from plugins.http.client import ApiClient
 
 Json = dict[str, Any]
 
 ACCEPT: Final = "application/vnd.manageengine.sdp.v3+json"
+API_PATH: Final = "/api/v3"
 ROWS_MAX: Final = 100
 MAX_PAGES: Final = 200
 KIND_BY_CODE: Final[Mapping[int, type[ApiError]]] = {
@@ -79,86 +84,114 @@ def _code(holder: Json) -> int | None:
 
 
 class SdpClient:
-    """API v3 with a technician's key. On premises and MSP; Cloud shares the protocol, but for its OAuth tokens."""
+    """API v3 of every edition. They differ in who we are (access.py), in what a request's note is called, and in where a file goes."""
 
-    def __init__(self, client: ApiClient, *, note_key: str = "note") -> None:
-        self._client, self._note_key = client, note_key
+    def __init__(self, client: ApiClient, *, cloud: bool = False) -> None:
+        self._client, self._cloud = client, cloud
 
     @classmethod
     def of(cls, context: PluginContext) -> SdpClient:
-        """The client of a tenant's settings; raises PluginConfigError when the address or the key is missing."""
-        settings = context.settings
-        base_url, key = settings.get("base_url"), (settings.get("auth") or {}).get("technician_key")
-        if not base_url or not key:
-            raise PluginConfigError("servicedesk_plus needs base_url and auth.technician_key to be called")
-
-        def newest() -> str:
-            live = context.secrets(str(key))
-            if not live:
-                raise PluginConfigError("auth.technician_key names a secret that is not set; set it with: ai-agents secret set")
-            return live[0].decode()
-
-        base = str(base_url).rstrip("/").removesuffix("/api/v3")
+        """The client of a tenant's settings; raises PluginConfigError when they cannot work."""
+        access = access_of(context)
         client = context.http().bound(
-            base_url=f"{base}/api/v3", auth=HeaderAuth("authtoken", newest), headers={"Accept": ACCEPT}, error_for=sdp_error_for
+            base_url=access.base_url + API_PATH, auth=access.auth, headers={"Accept": ACCEPT}, error_for=sdp_error_for
         )
-        return cls(client, note_key="request_note" if settings.get("edition") == "cloud" else "note")
+        return cls(client, cloud=access.cloud)
 
-    async def request(self, request_id: str) -> Json:
-        return _object(await self._client.request("GET", f"/requests/{segment(request_id)}"), "request")
+    # requests, changes, problems ---------------------------------------------------------------------------------------
+    async def item(self, module: Module, item_id: str) -> Json:
+        return _object(await self._client.request("GET", _path(module, item_id)), module.item)
 
-    async def requests(self, criteria: Sequence[Json] = (), fields: Sequence[str] = (), rows: int = ROWS_MAX) -> AsyncIterator[Json]:
-        """Every request that meets all criteria, page by page; start_index counts from 1. Rows hold the asked fields only."""
+    async def items(
+        self, module: Module, criteria: Sequence[Json] = (), fields: Sequence[str] = (), rows: int = ROWS_MAX
+    ) -> AsyncIterator[Json]:
+        """Every item that meets all criteria, page by page; start_index counts from 1. Rows hold the asked fields only."""
         info: Json = {"row_count": rows, "sort_field": "id", "sort_order": "asc"}
         if criteria:
             info["search_criteria"] = list(criteria)
         if fields:
             info["fields_required"] = list(fields)
-        async for row in self._rows("/requests", "requests", info):
+        async for row in self._rows(f"/{module.name}", module.name, info):
             yield row
 
     async def one_row(self) -> None:
-        """The cheapest call that proves the key: one row, and only its id."""
+        """The cheapest call that proves who we are: one row, and only its id."""
         await self._client.request("GET", "/requests", params=_input({"list_info": {"row_count": 1, "fields_required": ["id"]}}))
 
-    async def create(self, fields: Json) -> Json:
-        return _object(await self._client.request("POST", "/requests", data=_input({"request": fields})), "request", wrote=True)
+    async def create(self, module: Module, fields: Json) -> Json:
+        answer = await self._client.request("POST", f"/{module.name}", data=_input({module.item: fields}))
+        return _object(answer, module.item, wrote=True)
 
-    async def edit(self, request_id: str, fields: Json) -> Json:
-        answer = await self._client.request("PUT", f"/requests/{segment(request_id)}", data=_input({"request": fields}))
-        return _object(answer, "request", wrote=True)
+    async def edit(self, module: Module, item_id: str, fields: Json) -> Json:
+        answer = await self._client.request("PUT", _path(module, item_id), data=_input({module.item: fields}))
+        return _object(answer, module.item, wrote=True)
 
-    async def note(self, request_id: str, description: str, *, public: bool) -> Json:
+    async def labels(self, module: Module) -> dict[str, str]:
+        """The labels of a module's custom fields, by the names the API takes."""
+        answer = await self._client.request("GET", f"/{module.name}/_metainfo")
+        found: Any = answer.get("metainfo") if isinstance(answer, dict) else None
+        for name in ("fields", "udf_fields", "fields"):
+            found = found.get(name) if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            raise TornAnswer("servicedesk_plus answered without its custom fields")
+        return {name: str(field.get("display_name") or name) for name, field in found.items() if isinstance(field, dict)}
+
+    # what hangs on them ------------------------------------------------------------------------------------------------
+    async def note(self, module: Module, item_id: str, description: str, *, public: bool) -> Json:
         """Adds a note, HTML. Booleans are always sent: a build may take a missing one for true."""
-        note = {"description": description, "show_to_requester": public, "notify_technician": False, "mark_first_response": False}
-        body = {self._note_key: {**note, "add_to_linked_requests": False}}
-        return _note(await self._client.request("POST", f"/requests/{segment(request_id)}/notes", data=_input(body)))
+        note: Json = {"description": description}
+        if module is REQUESTS:
+            note |= {"show_to_requester": public, "notify_technician": False, "mark_first_response": False, "add_to_linked_requests": False}
+        name = "request_note" if self._cloud and module is REQUESTS else "note"
+        return _note(await self._client.request("POST", f"{_path(module, item_id)}/notes", data=_input({name: note})), module)
 
-    async def notes(self, request_id: str) -> AsyncIterator[Json]:
+    async def notes(self, module: Module, item_id: str) -> AsyncIterator[Json]:
         """Every note with its text. Lists leave the text out on most builds; such a note is read by itself."""
-        path = f"/requests/{segment(request_id)}/notes"
+        path = f"{_path(module, item_id)}/notes"
         info: Json = {"row_count": ROWS_MAX, "fields_required": ["description"]}
         async for row in self._rows(path, "notes", info):
             note_id = row.get("id")
             if isinstance(row.get("description"), str) or not isinstance(note_id, str):
                 yield row
             else:
-                yield _note(await self._client.request("GET", f"{path}/{segment(note_id)}"))
+                yield _note(await self._client.request("GET", f"{path}/{segment(note_id)}"), module)
 
-    async def attach(self, request_id: str, filename: str, content_type: str, content: bytes) -> Json:
-        form = httpx.Request("PUT", "http://form", files={"file": (filename, content, content_type)})
-        answer = await self._client.request(
-            "PUT",
-            f"/requests/{segment(request_id)}/upload",
-            content=form.read(),
-            headers={"Content-Type": form.headers["Content-Type"]},
-        )
+    async def resolution(self, request_id: str) -> Json:
+        return _object(await self._client.request("GET", f"{_path(REQUESTS, request_id)}/resolutions"), "resolution")
+
+    async def resolve(self, request_id: str, content: str) -> None:
+        """Writes the resolution, HTML, in place of the one before; the answer does not hold it."""
+        body = {"resolution": {"content": content, "add_to_linked_requests": False}}
+        await self._client.request("POST", f"{_path(REQUESTS, request_id)}/resolutions", data=_input(body))
+
+    def worklogs(self, module: Module, item_id: str) -> AsyncIterator[Json]:
+        return self._rows(f"{_path(module, item_id)}/worklogs", "worklogs", {"row_count": ROWS_MAX})
+
+    async def log_work(self, module: Module, item_id: str, worklog: Json) -> Json:
+        answer = await self._client.request("POST", f"{_path(module, item_id)}/worklogs", data=_input({"worklog": worklog}))
+        return _object(answer, "worklog", wrote=True)
+
+    async def attach(self, module: Module, item_id: str, content: AsyncIterable[bytes], headers: Mapping[str, str]) -> Json:
+        """Sends a multipart form whose file is `file_field`."""
+        method, path = ("POST", "_uploads") if self._cloud else ("PUT", "upload")
+        answer = await self._client.request(method, f"{_path(module, item_id)}/{path}", content=content, headers=headers)
         for name in ("attachment", "attachments"):
             found = answer.get(name) if isinstance(answer, dict) else None
             found = found[0] if isinstance(found, list) and found else found
             if isinstance(found, dict):
                 return found
         raise TornAnswer("servicedesk_plus did not answer the attachment", in_doubt=True)
+
+    @property
+    def file_field(self) -> str:
+        return "input_file" if self._cloud else "file"
+
+    def download(self, content_url: str, max_bytes: int) -> AsyncIterator[bytes]:
+        """A file by the address the tool gave with it; only its path is taken, so our key goes to no other host."""
+        path = urlsplit(content_url).path
+        if API_PATH not in path or ".." in path.lower().replace("%2e", "."):
+            raise FatalApiError("the attachment's address is not one of the API's")
+        return self._client.stream("GET", path[path.index(API_PATH) + len(API_PATH) :], max_bytes=max_bytes)
 
     async def _rows(self, path: str, name: str, info: Json) -> AsyncIterator[Json]:
         start = 1
@@ -175,6 +208,10 @@ class SdpClient:
         raise TornAnswer(f"GET {path} goes on after {MAX_PAGES} pages")
 
 
+def _path(module: Module, item_id: str) -> str:
+    return f"/{module.name}/{segment(item_id)}"
+
+
 def _input(body: Json) -> dict[str, str]:
     return {"input_data": msgspec.json.encode(body).decode()}
 
@@ -186,9 +223,9 @@ def _object(answer: Any, name: str, *, wrote: bool = False) -> Json:
     return found
 
 
-def _note(answer: Any) -> Json:
+def _note(answer: Any, module: Module) -> Json:
     """A note under either edition's name."""
-    for name in ("note", "request_note"):
+    for name in ("note", f"{module.item}_note"):
         found = answer.get(name) if isinstance(answer, dict) else None
         if isinstance(found, dict):
             return found

@@ -1,8 +1,8 @@
 """ServiceDesk Plus bodies read into canonical words: whatever an admin built for a webhook, and the requests API v3 answers. Pure.
 
-There is no vendor-defined webhook body. Four shapes are known without configuration: the complete v3 object, the complete v1 object
-(keys in capitals, all text), flat JSON, and a ticket nested in `data.ticket`, `ticket` or `data`. A tenant's `webhook.fields` comes
-before all of them, field by field.
+There is no vendor-defined webhook body. Four shapes are known without configuration: the complete v3 object of a request, a change or
+a problem, the complete v1 object (keys in capitals, all text), flat JSON, and a ticket nested in `data.ticket`, `ticket` or `data`; each
+as JSON, as a form, or as JSON in a form's field. A tenant's `webhook.fields` comes before all of them, field by field.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
-from plugins.mapping import FieldMap, WordMap, json_object, tenant_words, to_id, to_micros, to_tags, to_text
+from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_micros, to_tags, to_text
+from plugins.repair import lenient_object
 from plugins.richtext import from_html, to_plain
+from plugins.servicedesk_plus.modules import CHANGES, PROBLEMS, REQUESTS, Module
 
 Json = dict[str, Any]
 
@@ -33,11 +35,12 @@ PRIORITIES: Final = WordMap(
 )
 STATUSES: Final = WordMap(
     {
-        "New": TicketStatus.NEW,
+        **dict.fromkeys(("New", "Requested", "Submission"), TicketStatus.NEW),
         **dict.fromkeys(("Open", "Assigned", "In Progress", "InProgress"), TicketStatus.OPEN),
-        **dict.fromkeys(("Onhold", "On Hold", "Pending"), TicketStatus.PENDING),
-        "Resolved": TicketStatus.RESOLVED,
-        **dict.fromkeys(("Closed", "Cancelled", "Canceled", "Rejected"), TicketStatus.CLOSED),
+        **dict.fromkeys(("Planning", "Implementation", "UAT", "Release", "Review"), TicketStatus.OPEN),
+        **dict.fromkeys(("Onhold", "On Hold", "Pending", "Approval", "Approval Pending", "CAB Evaluation"), TicketStatus.PENDING),
+        **dict.fromkeys(("Resolved", "Completed"), TicketStatus.RESOLVED),
+        **dict.fromkeys(("Closed", "Close", "Cancelled", "Canceled", "Rejected"), TicketStatus.CLOSED),
     },
     TicketStatus.UNKNOWN,
 )
@@ -69,8 +72,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "priority": ("priority", "PRIORITY"),
     "status": ("status", "STATUS"),
     "type": ("request_type", "REQUESTTYPE", "type"),
-    "requester": ("requester", "REQUESTER"),
-    "assignee": ("technician", "TECHNICIAN", "assignee"),
+    "requester": ("requester", "REQUESTER", "change_requester", "reported_by"),
+    "assignee": ("technician", "TECHNICIAN", "assignee", "change_owner"),
     "created_at": ("created_time", "CREATEDTIME", "created_at", "created"),
     "updated_at": ("last_updated_time", "LASTUPDATEDTIME", "updated_at", "updated", "resolved_date"),
     "sla_due_at": ("due_by_time", "DUEBYTIME", "due_by"),
@@ -81,6 +84,13 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _FIELDS: Final = tuple((field, tuple(n for n in names if not n.isupper())) for field, names in FIELDS.items() if field != "ticket_id")
 _V1_FIELDS: Final = tuple((field, names) for field, names in FIELDS.items() if field != "ticket_id")
+
+CHANGED: Final[Mapping[str, str]] = {
+    **{name: field for field, names in FIELDS.items() for name in names if field not in ("ticket_id", "type")},
+    "request_type": "type",
+    "notes": "comment",
+}
+"""What a changed field is called here."""
 
 MAPPABLE: Final = frozenset({*FIELDS, "event", "actor", "comment"})
 """Names that `webhook.fields` may map."""
@@ -115,23 +125,23 @@ class RequestReader:
         """A status by its name, alone or in its object."""
         return self._status(_name(value))
 
-    def ticket_id_of(self, body: bytes) -> str | None:
-        """The request's id in a webhook body; None when there is none, or the body is not JSON."""
+    def ticket_id_of(self, body: bytes, content_type: str = "") -> str | None:
+        """The request's id in a webhook body; None when there is none, or the body cannot be read."""
         try:
-            document = json_object(body)
+            document = decoded(body, content_type)
         except NotADelivery:
             return None
-        return self._ticket_id(document, _unwrapped(document))
+        return self._ticket_id(document, *_unwrapped(document))
 
     def metadata_of_delivery(self, delivery: Delivery) -> TicketMetadata:
         """A webhook body as TicketMetadata; raises NotADelivery for what is not JSON or holds no request's id."""
-        document = json_object(delivery.body)
-        ticket = _unwrapped(document)
-        ticket_id = self._ticket_id(document, ticket)
+        document = decoded(delivery.body, delivery.content_type)
+        module, ticket = _unwrapped(document)
+        ticket_id = self._ticket_id(document, module, ticket)
         if ticket_id is None:
             raise NotADelivery("no request id in the body; name its place in the tool's setting webhook.fields.ticket_id")
         mapped = {name: value for name, value in self._paths.read(document).items() if value is not None} if self._paths else {}
-        note = document.get("note") or document.get("request_note")
+        note = document.get("note") or document.get(f"{module.item}_note")
         comment = mapped.get("comment")
         if comment is None and type(note) is dict:
             comment = note.get("description")
@@ -139,24 +149,27 @@ class RequestReader:
         if type(comment) is str:
             extra["comment"] = plain(comment)
             extra["comment_public"] = _member(note, "show_to_requester") is True
+        if changed := _changed(_first(document, ("changed", "changes", "diff", "DIFF"))):
+            extra["changed"] = changed
         event = mapped.get("event") or document.get("event") or document.get("event_type") or _query_event(delivery.query)
         actor = mapped.get("actor") or _first(document, ("last_updated_by", "updated_by", "actor")) or _member(note, "added_by")
-        return self._metadata(delivery.tenant, ticket_id, ticket, mapped, event=event, actor=actor, noted="comment" in extra, extra=extra)
+        noted = "comment" in extra
+        return self._metadata(delivery.tenant, ticket_id, ticket, mapped, module, event=event, actor=actor, noted=noted, extra=extra)
 
-    def metadata_of_request(self, tenant: str, request: Any) -> TicketMetadata:
-        """A request as API v3 answers it; raises NotADelivery when it has no id."""
+    def metadata_of_request(self, tenant: str, request: Any, module: Module = REQUESTS) -> TicketMetadata:
+        """A request, change or problem as API v3 answers it; raises NotADelivery when it has no id."""
         ticket_id = to_id(_member(request, "id"))
         if ticket_id is None:
-            raise NotADelivery("the answer holds no request")
-        return self._metadata(tenant, ticket_id, request, {})
+            raise NotADelivery(f"the answer holds no {module.item}")
+        return self._metadata(tenant, module.prefix + ticket_id, request, {}, module)
 
-    def _ticket_id(self, document: Any, ticket: Json) -> str | None:
+    def _ticket_id(self, document: Any, module: Module, ticket: Json) -> str | None:
         if self._paths is not None and "ticket_id" in self._paths.paths:
             return to_id(self._paths.get(document, "ticket_id"))
         for name in FIELDS["ticket_id"]:
             found = to_id(ticket.get(name))
             if found is not None:
-                return found
+                return found if found.startswith(module.prefix) else module.prefix + found
         return None
 
     def _metadata(
@@ -165,6 +178,7 @@ class RequestReader:
         ticket_id: str,
         ticket: Json,
         mapped: Json,
+        module: Module,
         *,
         event: Any = None,
         actor: Any = None,
@@ -177,8 +191,13 @@ class RequestReader:
             found.update(mapped)
         priority_word, status_word, type_word = _name(found["priority"]), _name(found["status"]), _name(found["type"])
         priority = self._default_priority if priority_word is None else self._priority(priority_word)
+        if type_word is None and module is REQUESTS and (named := _name(ticket.get("module"))) is not None:
+            type_word = None if named.casefold() in (REQUESTS.item, REQUESTS.name) else named
         status = self._status_of(status_word, ticket)
-        kind = self._type(type_word)
+        if module is not REQUESTS and (stage := _name(ticket.get("stage"))) is not None:
+            extra["stage"] = stage
+            status = self._status(stage) if status is _NO_STATUS else status
+        kind = module.type or self._type(type_word)
         if kind is _NO_TYPE and ticket.get("is_service_request") is True:
             kind = TicketType.REQUEST
         if priority is _NO_PRIORITY or status is _NO_STATUS or kind is _NO_TYPE:
@@ -187,7 +206,7 @@ class RequestReader:
             if unknown:
                 extra["unknown"] = unknown
         display_id = to_id(ticket.get("display_id"))
-        if display_id is not None and display_id != ticket_id:
+        if display_id is not None and module.prefix + display_id != ticket_id:
             extra["key"] = display_id
         change = self._change(event, ticket, status, noted)
         actor = actor or _first(ticket, ("last_updated_by", "updated_by"))
@@ -267,14 +286,50 @@ def plain(text: str) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _unwrapped(document: Json) -> Json:
-    """The object that holds the ticket's fields."""
+def decoded(body: bytes, content_type: str = "") -> Json:
+    """A body as an object: JSON, repaired where a variable broke it; a form; or JSON in a form's only telling field, as scripts post
+    the file of `$COMPLETE_V3_JSON_FILE`."""
+    if "form-urlencoded" not in content_type:
+        return lenient_object(body)
+    try:
+        form = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=256))
+    except ValueError:
+        raise NotADelivery("the form has more fields than any webhook") from None
+    for value in form.values():
+        if value.lstrip().startswith("{"):
+            return {**form, **lenient_object(value.encode())}
+    return dict(form)
+
+
+def _unwrapped(document: Json) -> tuple[Module, Json]:
+    """The object that holds the ticket's fields, and the module it is of."""
     for name in ("request", "ticket", "data"):
         inner = document.get(name)
         if type(inner) is dict:
             nested = inner.get("ticket")
-            return nested if type(nested) is dict else inner
-    return document
+            return REQUESTS, nested if type(nested) is dict else inner
+    for module in (CHANGES, PROBLEMS):
+        inner = document.get(module.item)  # `change` may also be a flat body's word for what happened
+        if type(inner) is dict and to_id(inner.get("id")) is not None:
+            return module, inner
+    named = document.get("module")
+    if type(named) is str and named:
+        for module in (CHANGES, PROBLEMS):
+            if named.casefold() in (module.item, module.name):
+                return module, document
+    return REQUESTS, document
+
+
+def _changed(found: Any) -> tuple[str, ...]:
+    """Canonical names of the fields a script says changed: their names as a list, a text, or the keys of what changed."""
+    items = found if type(found) is list else list(found) if type(found) is dict else to_text(found).replace(";", ",").split(",")
+    names: list[str] = []
+    for item in items[:50]:
+        key = to_text(_first(item, ("field", "name", "key")) if type(item) is dict else item).strip()
+        name = "custom_fields" if key.startswith("udf_") else CHANGED.get(key, key)
+        if name and name not in names:
+            names.append(name)
+    return tuple(names)
 
 
 def _query_event(query: str) -> str | None:

@@ -1,16 +1,18 @@
-"""ServiceDesk Plus: webhooks as an admin built them in, API v3 out."""
+"""ServiceDesk Plus: webhooks as an admin built them in, API v3 out: requests, and changes and problems where a tenant uses them."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from plugins.api import (
     ApiError,
+    Attachment,
     BatchResult,
     CredentialsRefused,
     Delivery,
@@ -22,6 +24,7 @@ from plugins.api import (
     PluginConfigError,
     PluginContext,
     Priority,
+    SlaTarget,
     TicketChanges,
     TicketingToolPlugin,
     TicketMetadata,
@@ -32,9 +35,11 @@ from plugins.api import (
     ValidationRefused,
     Verified,
 )
-from plugins.mapping import to_id
+from plugins.mapping import to_id, to_text
 from plugins.marker import same_marker
 from plugins.richtext import from_markdown, to_html, with_marker
+from plugins.servicedesk_plus.answers import attachment_of, clocks_of, worklog_of
+from plugins.servicedesk_plus.modules import CHANGES, REQUESTS, Module, module_of, used_modules
 from plugins.servicedesk_plus.payload import RequestReader, plain
 from plugins.servicedesk_plus.webhook_validator import validator_of
 
@@ -48,16 +53,31 @@ PRIORITY_NAMES: Final[Mapping[str, str]] = {"urgent": "Urgent", "high": "High", 
 STATUS_NAMES: Final[Mapping[str, str]] = {"new": "Open", "open": "Open", "pending": "Onhold", "resolved": "Resolved", "closed": "Closed"}
 TYPE_NAMES: Final[Mapping[str, str]] = {"incident": "Incident", "request": "Service Request"}
 """Problems and changes are other modules of the tool: their type is not written to a request."""
+CHANGE_STAGES: Final[Mapping[str, tuple[str, str]]] = {
+    "new": ("Submission", "Requested"),
+    "open": ("Implementation", "In Progress"),
+    "pending": ("Implementation", "On Hold"),
+    "resolved": ("Review", "Completed"),
+    "closed": ("Close", "Completed"),
+}
+"""A change moves by pairs of stage and status; each installation may name its own."""
 
 READ_FIELDS: Final = (
     "id", "display_id", "subject", "description", "status", "priority", "request_type", "is_service_request", "requester", "technician",
     "created_time", "last_updated_time", "due_by_time", "created_by", "last_updated_by", "udf_fields", "primary_asset", "tags",
     "is_trashed",
 )  # fmt: skip
+CHANGE_FIELDS: Final = (
+    "id", "display_id", "title", "description", "stage", "status", "priority", "change_requester", "reported_by", "change_owner",
+    "technician", "created_time", "last_updated_time", "due_by_time", "created_by", "udf_fields",
+)  # fmt: skip
 FALLBACK_PRIORITY: Final = "High"
 MAX_SUBJECT: Final = 250
 MAX_ATTACHMENT: Final = 32 << 20
-CONCURRENT_UPDATES: Final = 8
+CONCURRENT_UPDATES: Final = 12
+
+UDF: Final = re.compile(r"(udf|txt|num|date|dt|bool|dbl)_\w+")
+"""Names of custom fields as the API takes them, on premises and in the cloud; any other is a label."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +88,7 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
     tool_type = "servicedesk_plus"
     version = "1.0.0"
     search_lag = 60.0
+    capabilities: ClassVar[frozenset[str]] = frozenset({"changes", "problems", "sla"})
 
     def __init__(self, context: PluginContext) -> None:
         super().__init__(context)
@@ -83,6 +104,9 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         self._refused_priorities: set[str] = set()
         self._status_names = _names(settings, "status_names", TicketStatus, STATUS_NAMES)
         self._type_names = _names(settings, "type_names", TicketType, TYPE_NAMES)
+        self._stages = _stages(settings)
+        self._modules = used_modules(settings)
+        self._labels: dict[Module, dict[str, str]] = {}
 
     @cached_property
     def _api(self) -> SdpClient:
@@ -96,48 +120,57 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         return self._validator.validate(delivery, self.context.secrets(str(secret)) if secret else ())
 
     def ticket_key(self, delivery: Delivery) -> str | None:
-        return self._reader.ticket_id_of(delivery.body)
+        return self._reader.ticket_id_of(delivery.body, delivery.content_type)
 
     def extract_metadata(self, delivery: Delivery) -> TicketMetadata:
         return self._reader.metadata_of_delivery(delivery)
 
     # reads -----------------------------------------------------------------------------------------------------------
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:
-        return self._metadata(await self._api.request(ticket_id))
+        module, item_id = module_of(ticket_id)
+        return self._metadata(await self._api.item(module, item_id), module)
 
     async def get_ticket_batch(self, ticket_ids: Sequence[str]) -> AsyncIterator[BatchResult]:
+        """By hundreds of one module; whatever a list leaves out is NotFound."""
         from plugins.servicedesk_plus.api_client import ROWS_MAX
 
-        for start in range(0, len(ticket_ids), ROWS_MAX):
-            chunk = list(dict.fromkeys(ticket_ids[start : start + ROWS_MAX]))
-            criteria = [{"field": "id", "condition": "is", "values": chunk}]
-            try:
-                found = {to_id(row.get("id")): row async for row in self._api.requests(criteria, READ_FIELDS)}
-            except ApiError as exc:
-                for ticket_id in chunk:
-                    yield BatchResult(ticket_id, error=exc)
-                continue
-            for ticket_id in chunk:
-                if ticket_id in found:
-                    yield BatchResult(ticket_id, ticket=self._metadata(found[ticket_id]))
-                else:
-                    yield BatchResult(ticket_id, error=NotFound(f"request {ticket_id} does not exist, or is in the trash"))
+        by_module: dict[Module, list[str]] = {}
+        for ticket_id in dict.fromkeys(ticket_ids):
+            module, item_id = module_of(ticket_id)
+            by_module.setdefault(module, []).append(item_id)
+        for module, item_ids in by_module.items():
+            for start in range(0, len(item_ids), ROWS_MAX):
+                chunk = item_ids[start : start + ROWS_MAX]
+                criteria = [{"field": "id", "condition": "is", "values": chunk}]
+                try:
+                    found = {to_id(row.get("id")): row async for row in self._api.items(module, criteria, _read_fields(module))}
+                except ApiError as exc:
+                    for item_id in chunk:
+                        yield BatchResult(module.prefix + item_id, error=exc)
+                    continue
+                for item_id in chunk:
+                    ticket_id = module.prefix + item_id
+                    if item_id in found:
+                        yield BatchResult(ticket_id, ticket=self._metadata(found[item_id], module))
+                    else:
+                        yield BatchResult(ticket_id, error=NotFound(f"{module.item} {item_id} does not exist, or is in the trash"))
 
     async def find_by_external_id(self, external_id: str) -> TicketRef | None:
-        """By our custom field. Each row is read again in full and compared: a build that does not know the field answers every row."""
+        """By our custom field, in each module in use. Each row is compared: a build that does not know the field answers every row."""
         criteria = [{"field": f"udf_fields.{self._external_id_field}", "condition": "is", "value": external_id}]
-        async for row in self._api.requests(criteria, ("id", "udf_fields", "last_updated_time")):
-            if "udf_fields" not in row:
-                row = await self._api.request(_id_in(row, "the request"))
-            if self._udf(row, self._external_id_field) == external_id:
-                return self._ref(row)
+        for module in self._modules:
+            async for row in self._api.items(module, criteria, ("id", "udf_fields", "last_updated_time")):
+                if "udf_fields" not in row:
+                    row = await self._api.item(module, _id_in(row, f"the {module.item}"))
+                if self._udf(row, self._external_id_field) == external_id:
+                    return self._ref(row, module)
         return None
 
     async def has_update(self, ticket_id: str, event_id: str) -> bool:
-        return bool(self._udf(await self._api.request(ticket_id), self._event_field) == event_id)
+        return bool(self._udf(await self._api.item(*module_of(ticket_id)), self._event_field) == event_id)
 
     async def has_note(self, ticket_id: str, marker: str) -> bool:
-        async for note in self._api.notes(ticket_id):
+        async for note in self._api.notes(*module_of(ticket_id)):
             text = note.get("description")
             if isinstance(text, str) and same_marker(plain(text), marker):
                 return True
@@ -145,67 +178,139 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
 
     # writes ----------------------------------------------------------------------------------------------------------
     async def create_ticket(self, ticket: NewTicket) -> TicketRef:
-        """Creates the request with our ids in their fields; new and open are left to the tool, its own first status."""
+        """Creates a request, or a change or problem where that module is in use, with our ids in their fields; new and open are left
+        to the tool, its own first status."""
+        module = next((m for m in self._modules if m.type is ticket.type and m.type is not None), REQUESTS)
+        own = {self._external_id_field: ticket.external_id, self._event_field: ticket.event_id}
         fields: Json = {
-            "subject": _subject(ticket.subject),
-            "udf_fields": {**ticket.custom_fields, self._external_id_field: ticket.external_id, self._event_field: ticket.event_id},
+            module.subject: _subject(ticket.subject),
+            "udf_fields": {**await self._custom(module, ticket.custom_fields), **own},
             **self._priority(ticket.priority),
-            **self._named("request_type", self._type_names, ticket.type),
+            **self._type(module, ticket.type),
         }
         if ticket.description.strip():
             fields["description"] = to_html(from_markdown(ticket.description))
         if ticket.status not in (TicketStatus.NEW, TicketStatus.OPEN):
-            fields.update(self._named("status", self._status_names, ticket.status))
-        return self._ref(await self._with_fallback_priority(self._api.create, fields))
+            fields.update(self._status(module, ticket.status))
+
+        async def create(given: Json) -> Json:
+            return await self._api.create(module, given)
+
+        return self._ref(await self._with_fallback_priority(create, fields), module)
 
     async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef:
         """Sets the fields and our event's id in one act; with them a resolution, the setting's text, where closing demands one."""
-        fields: Json = {"udf_fields": {**changes.custom_fields, self._event_field: changes.event_id}}
+        module, item_id = module_of(ticket_id)
+        fields: Json = {"udf_fields": {**await self._custom(module, changes.custom_fields), self._event_field: changes.event_id}}
         if changes.subject is not None:
-            fields["subject"] = _subject(changes.subject)
+            fields[module.subject] = _subject(changes.subject)
         if changes.priority is not None:
             fields.update(self._priority(changes.priority))
         if changes.status is not None:
-            fields.update(self._named("status", self._status_names, changes.status))
+            fields.update(self._status(module, changes.status))
         if changes.type is not None:
-            fields.update(self._named("request_type", self._type_names, changes.type))
+            fields.update(self._type(module, changes.type))
 
         async def edit(given: Json) -> Json:
-            return await self._api.edit(ticket_id, given)
+            return await self._api.edit(module, item_id, given)
 
         try:
-            return self._ref(await self._with_fallback_priority(edit, fields))
+            return self._ref(await self._with_fallback_priority(edit, fields), module)
         except ValidationRefused as exc:
-            if changes.status not in (TicketStatus.RESOLVED, TicketStatus.CLOSED) or not _wants_resolution(exc):
+            if module is not REQUESTS or changes.status not in (TicketStatus.RESOLVED, TicketStatus.CLOSED) or not _wants_resolution(exc):
                 raise
         text = str(self.context.settings.get("resolution") or "Resolved in the linked ticket.")
         fields["resolution"] = {"content": to_html(from_markdown(text))}
-        return self._ref(await self._with_fallback_priority(edit, fields))
+        return self._ref(await self._with_fallback_priority(edit, fields), module)
 
     async def batch_update_tickets(self, changes: Mapping[str, TicketChanges]) -> Sequence[BatchResult]:
-        """Single edits, a few at a time: API v3 has no bulk edit."""
-        turn = asyncio.Semaphore(CONCURRENT_UPDATES)
+        """Single edits, several at a time: API v3 has no bulk edit."""
+        from plugins.http.gather import each_bounded
 
-        async def one(ticket_id: str, change: TicketChanges) -> BatchResult:
-            async with turn:
-                try:
-                    return BatchResult(ticket_id, ticket=await self.update_ticket(ticket_id, change))
-                except ApiError as exc:
-                    return BatchResult(ticket_id, error=exc)
+        async def apply(ticket_id: str) -> TicketRef:
+            return await self.update_ticket(ticket_id, changes[ticket_id])
 
-        return await asyncio.gather(*(one(ticket_id, change) for ticket_id, change in changes.items()))
+        return [
+            BatchResult(ticket_id, error=outcome) if isinstance(outcome, ApiError) else BatchResult(ticket_id, ticket=outcome)
+            async for ticket_id, outcome in each_bounded(changes, apply, CONCURRENT_UPDATES)
+        ]
 
     async def add_note(self, ticket_id: str, note: NewNote) -> str:
+        """Adds a note; on a change or a problem all notes are internal, and a public one is refused before it is written."""
+        module, item_id = module_of(ticket_id)
+        if note.public and module is not REQUESTS:
+            raise ValidationRefused(f"notes of a {module.item} are internal; there is no requester to show one to")
         text = to_html(with_marker(from_markdown(note.text), note.marker))
-        return _id_in(await self._api.note(ticket_id, text, public=note.public), "the note")
+        return _id_in(await self._api.note(module, item_id, text, public=note.public), "the note")
 
     async def add_attachment(self, ticket_id: str, filename: str, content_type: str, content: AsyncIterator[bytes]) -> str:
-        held = bytearray()
-        async for chunk in content:
-            held += chunk
-            if len(held) > MAX_ATTACHMENT:
-                raise ValidationRefused(f"the attachment is larger than {MAX_ATTACHMENT >> 20} MiB")
-        return _id_in(await self._api.attach(ticket_id, filename, content_type, bytes(held)), "the attachment")
+        """Streams the file up, 32 MiB at most."""
+        from plugins.http.multipart import Multipart
+
+        module, item_id = module_of(ticket_id)
+        fields = {"addtoattachment": "true"} if self._api.file_field == "input_file" else {}
+        form = Multipart(fields, self._api.file_field, filename, content_type, content, MAX_ATTACHMENT)
+        return _id_in(await self._api.attach(module, item_id, form.stream(), form.headers), "the attachment")
+
+    async def list_attachments(self, ticket_id: str) -> Sequence[Attachment]:
+        """The files of the request, change or problem itself."""
+        return [file for row in await self._files(ticket_id) if (file := attachment_of(row)) is not None]
+
+    async def download_attachment(self, ticket_id: str, attachment_id: str) -> AsyncIterator[bytes]:
+        """The file by the address the tool gives with it."""
+        for row in await self._files(ticket_id):
+            if to_id(row.get("id")) == attachment_id:
+                async for chunk in self._api.download(to_text(row.get("content_url")), MAX_ATTACHMENT):
+                    yield chunk
+                return
+        raise NotFound(f"{ticket_id} has no attachment {attachment_id}", status=404)
+
+    async def _files(self, ticket_id: str) -> list[Json]:
+        found = (await self._api.item(*module_of(ticket_id))).get("attachments")
+        return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+    # beyond tickets ----------------------------------------------------------------------------------------------------
+    async def set_resolution(self, ticket_id: str, text: str) -> None:
+        """Writes a request's resolution, Markdown, in place of the one before; its status stays."""
+        await self._api.resolve(_request_id(ticket_id), to_html(from_markdown(text)))
+
+    async def get_resolution(self, ticket_id: str) -> str:
+        """A request's resolution as plain text; empty when there is none."""
+        return plain(to_text((await self._api.resolution(_request_id(ticket_id))).get("content")))
+
+    async def add_worklog(self, ticket_id: str, text: str, minutes: int, owner: str | None = None) -> str:
+        """Logs work that ends now, in the name of a technician's e-mail address (the setting `worklog_owner`, or the key's own).
+        Answers the worklog's id."""
+        module, item_id = module_of(ticket_id)
+        spent, now = max(1, int(minutes)), time.time_ns() // 1_000_000
+        worklog: Json = {
+            "description": text,
+            "start_time": {"value": str(now - spent * 60_000)},
+            "end_time": {"value": str(now)},
+            "time_spent": {"hours": str(spent // 60), "minutes": str(spent % 60)},
+            "include_nonoperational_hours": False,
+        }
+        if email := owner or self.context.settings.get("worklog_owner"):
+            worklog["owner"] = {"email_id": str(email)}
+        return _id_in(await self._api.log_work(module, item_id, worklog), "the worklog")
+
+    async def list_worklogs(self, ticket_id: str) -> list[Json]:
+        """Work logged, as {text, owner, minutes, started_at}; minutes None where the build tells none, times in epoch microseconds."""
+        return [worklog_of(row) async for row in self._api.worklogs(*module_of(ticket_id))]
+
+    async def sla_targets(self, ticket_id: str) -> Sequence[SlaTarget]:
+        """A request's two clocks, response and resolution, where a policy set them."""
+        return clocks_of(await self._api.item(*module_of(ticket_id)))
+
+    async def list_changes(self, text: str = "") -> list[str]:
+        """Ids of changes whose title holds the text, the newest last; at most 100."""
+        criteria = [{"field": "title", "condition": "contains", "value": text}] if text else []
+        found: list[str] = []
+        async for row in self._api.items(CHANGES, criteria, ("id", "title")):
+            found.append(CHANGES.prefix + _id_in(row, "the change"))
+            if len(found) == 100:
+                break
+        return found
 
     async def health_check(self) -> Health:
         """Reads one row. A login page and an error under status 200 are told from an answer; no call tells whose key it is."""
@@ -213,8 +318,8 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         try:
             await self._api.one_row()
         except CredentialsRefused:
-            return Health(False, "the tool refuses auth.technician_key: its technician's login may be disabled, or the key has expired")
-        except ApiError as exc:
+            return Health(False, "the tool refuses our key or token: its technician's login may be disabled, or it has expired")
+        except (ApiError, PluginConfigError) as exc:
             return Health(False, str(exc))
         if actor is None:
             return Health(True, "set actor to the e-mail address of the key's technician, so that echoes are recognised by it")
@@ -228,6 +333,28 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
             **self._named("urgency", self._urgency_names, priority),
             **self._named("impact", self._impact_names, priority),
         }
+
+    def _status(self, module: Module, status: TicketStatus) -> Json:
+        """The status; of a change with the stage it is of."""
+        if module is not CHANGES:
+            return self._named("status", self._status_names, status)
+        if status not in self._stages:
+            return {}
+        stage, name = self._stages[status]
+        return {"stage": {"name": stage}, "status": {"name": name}}
+
+    def _type(self, module: Module, type_: TicketType) -> Json:
+        return self._named("request_type", self._type_names, type_) if module is REQUESTS else {}
+
+    async def _custom(self, module: Module, fields: Mapping[str, Any]) -> Json:
+        """Custom fields by the names the API takes; labels, as people see them, are looked up once."""
+        if not fields:
+            return {}
+        if module not in self._labels and not all(UDF.fullmatch(name) for name in fields):
+            labels = await self._api.labels(module)
+            self._labels[module] = {label.casefold(): name for name, label in labels.items()}
+        known = self._labels.get(module, {})
+        return {name if UDF.fullmatch(name) else known.get(name.casefold(), name): value for name, value in fields.items()}
 
     @staticmethod
     def _named(field: str, names: Mapping[str, str], word: Priority | TicketStatus | TicketType) -> Json:
@@ -250,14 +377,14 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         log.warning("%s/%s refuses priority %s; High is written instead", self.context.tenant, self.context.tool, wanted)
         return await write(high)
 
-    def _metadata(self, request: Json) -> TicketMetadata:
+    def _metadata(self, item: Json, module: Module) -> TicketMetadata:
         try:
-            return self._reader.metadata_of_request(self.context.tenant, request)
+            return self._reader.metadata_of_request(self.context.tenant, item, module)
         except NotADelivery as exc:
             raise TornAnswer(str(exc)) from None
 
-    def _ref(self, request: Json) -> TicketRef:
-        metadata = self._metadata(request)
+    def _ref(self, item: Json, module: Module) -> TicketRef:
+        metadata = self._metadata(item, module)
         return TicketRef(ticket_id=metadata.ticket_id, updated_at=metadata.updated_at or metadata.created_at)
 
     @staticmethod
@@ -289,3 +416,24 @@ def _id_in(answer: Json, what: str) -> str:
     if found is None:
         raise TornAnswer(f"servicedesk_plus did not answer the id of {what}", in_doubt=True)
     return found
+
+
+def _stages(settings: Mapping[str, Any]) -> Mapping[str, tuple[str, str]]:
+    """The setting `change_stages`: canonical status to {stage, status}, over the usual ones."""
+    given = settings.get("change_stages") or {}
+    try:
+        own = {str(TicketStatus(word)): (str(pair["stage"]), str(pair["status"])) for word, pair in given.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise PluginConfigError("change_stages maps a canonical status to {stage: …, status: …}") from None
+    return {**CHANGE_STAGES, **own}
+
+
+def _read_fields(module: Module) -> tuple[str, ...]:
+    return READ_FIELDS if module is REQUESTS else CHANGE_FIELDS
+
+
+def _request_id(ticket_id: str) -> str:
+    module, item_id = module_of(ticket_id)
+    if module is not REQUESTS:
+        raise ValidationRefused(f"a {module.item} has no resolution of its own")
+    return item_id

@@ -1,4 +1,4 @@
-"""The ServiceDesk Plus sandbox's requests: what it accepts, how they are searched, and the form they are shown in. No HTTP here."""
+"""The ServiceDesk Plus sandbox's requests, changes and problems: what it accepts, how they are searched, how they are shown. No HTTP."""
 
 from __future__ import annotations
 
@@ -26,9 +26,23 @@ LOOKUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "group": ("Network", "Access control"),
     "category": ("Hardware", "Software"),
 }
+CHANGE_LOOKUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    **{name: LOOKUPS[name] for name in ("priority", "urgency", "impact")},
+    "stage": ("Submission", "Planning", "Approval", "Implementation", "Review", "Close"),
+    "status": ("Requested", "In Progress", "On Hold", "Completed", "Rejected"),
+    "change_type": ("Standard", "Minor", "Major", "Emergency"),
+}
+LEGAL: Final[Mapping[str, frozenset[str]]] = {
+    "Submission": frozenset({"Requested", "In Progress", "Rejected"}),
+    "Implementation": frozenset({"In Progress", "On Hold", "Completed"}),
+    "Review": frozenset({"In Progress", "Completed"}),
+    "Close": frozenset({"Completed", "Rejected"}),
+}
+"""Which statuses a change's stage has; a pair that is none is refused."""
 """Names of the lookup fields; an id is the place in the list, from 1."""
-TEXTS: Final = frozenset({"subject", "description", "update_reason", "impact_details"})
-PEOPLE: Final = frozenset({"requester", "technician"})
+TEXTS: Final = frozenset({"subject", "title", "description", "update_reason", "impact_details"})
+PEOPLE: Final = frozenset({"requester", "technician", "change_requester", "change_owner", "reported_by"})
+LABELS: Final[Mapping[str, str]] = {"udf_sline_1": "Outside reference", "udf_sline_2": "Outside event", "udf_sline_53": "Building"}
 UDF: Final = re.compile(r"udf_(sline|mline|pick|long|date|ref)_\d+")
 EXTERNAL_ID, EVENT = "udf_sline_1", "udf_sline_2"
 SORTABLE: Final = frozenset({"created_time", "due_by_time", "last_updated_time", "subject", "id", "priority", "status"})
@@ -49,16 +63,21 @@ class Refused(Exception):
         self.code, self.message, self.field, self.status = code, message, field, status
 
 
-def checked(given: Json) -> Json:
+def lookups_of(module: str) -> Mapping[str, tuple[str, ...]]:
+    return CHANGE_LOOKUPS if module == "changes" else LOOKUPS
+
+
+def checked(given: Json, module: str = "requests") -> Json:
     """An input object in stored form: lookups by name, people by e-mail address or id, custom fields by their names."""
     stored: Json = {}
+    lookups = lookups_of(module)
     for name, value in given.items():
         if name in TEXTS:
             if not isinstance(value, str):
                 raise Refused(4001, "Invalid Input", name)
             stored[name] = value
-        elif name in LOOKUPS:
-            stored[name] = _looked_up(name, value)
+        elif name in lookups:
+            stored[name] = _looked_up(lookups, name, value)
         elif name == "resolution" and isinstance(value, dict):
             stored[name] = value.get("content")
         elif name in PEOPLE:
@@ -73,18 +92,18 @@ def checked(given: Json) -> Json:
     return stored
 
 
-def _looked_up(field: str, value: Any) -> str | None:
+def _looked_up(lookups: Mapping[str, tuple[str, ...]], field: str, value: Any) -> str | None:
     if value is None:
         return None
-    names, given = LOOKUPS[field], value if isinstance(value, dict) else {}
+    names, given = lookups[field], value if isinstance(value, dict) else {}
     for place, name in enumerate(names, 1):
         if given.get("id") == str(place) or ("id" not in given and given.get("name") == name):
             return name
     raise Refused(4001, "Invalid Input", field)
 
 
-def _lookup(field: str, name: Any) -> Json | None:
-    return None if name is None else {"id": str(LOOKUPS[field].index(name) + 1), "name": name}
+def _lookup(lookups: Mapping[str, tuple[str, ...]], field: str, name: Any) -> Json | None:
+    return None if name is None else {"id": str(lookups[field].index(name) + 1), "name": name}
 
 
 def user(user_id: str) -> Json:
@@ -117,9 +136,9 @@ def meets(found: Json, criterion: Any, *, indexed: bool) -> bool:
         if not indexed:
             return False
         value = found["udf_fields"].get(field.removeprefix("udf_fields."))
-    elif field in ("id", "display_id", "subject"):
-        value = found[field]
-    elif field.partition(".")[0] in LOOKUPS:
+    elif field in ("id", "display_id", "subject", "title"):
+        value = found.get(field)
+    elif field.partition(".")[0] in lookups_of(found["module"]):
         value = found.get(field.partition(".")[0])
     else:
         raise Refused(4001, "Invalid Input", field)
@@ -130,7 +149,9 @@ def meets(found: Json, criterion: Any, *, indexed: bool) -> bool:
 
 def shown(found: Json) -> Json:
     """The request as the API and the webhooks show it."""
-    lookups = {name: _lookup(name, found.get(name)) for name in LOOKUPS}
+    if found["module"] != "requests":
+        return _shown_elsewhere(found)
+    lookups = {name: _lookup(LOOKUPS, name, found.get(name)) for name in LOOKUPS}
     status, kind = lookups["status"], found["request_type"]
     return {
         "id": found["id"],
@@ -147,26 +168,53 @@ def shown(found: Json) -> Json:
         "last_updated_time": _time(found["updated"]),
         "last_updated_by": user(found["updated_by"]) if found["updated_by"] else None,
         "due_by_time": _time(found["created"] + 4 * 3_600_000_000),
-        "first_response_due_by_time": None,
+        "first_response_due_by_time": _time(found["created"] + 3_600_000_000),
+        "responded_time": None,
+        "resolved_time": _time(found["updated"]) if status and status["name"] in ("Resolved", "Closed") else None,
+        "sla": {"id": "2", "name": "Normal SLA"},
         "resolution": {"content": found["resolution"], "resolution_attachments": []},
         "udf_fields": {EXTERNAL_ID: None, EVENT: None, **found["udf_fields"]},
         "has_notes": bool(found["notes"]),
         "has_attachments": bool(found["attachments"]),
+        "attachments": found["attachments"],
         "is_trashed": found["is_trashed"],
         "is_overdue": False,
         "tags": [],
     }
 
 
-def shown_note(found: Json, note: Json) -> Json:
+def _shown_elsewhere(found: Json) -> Json:
+    """A change, with its stage, or a problem."""
+    lookups = lookups_of(found["module"])
+    names = CHANGE_LOOKUPS if found["module"] == "changes" else ("priority", "urgency", "impact", "status", "category")
+    of_a_change = {"change_requester": _person(found["requester"]), "change_owner": _person(found["technician"])}
+    of_a_problem = {"reported_by": _person(found["requester"]), "technician": _person(found["technician"])}
     return {
+        "id": found["id"],
+        "display_id": found["display_id"],
+        "title": found["title"],
+        "description": found["description"],
+        **{name: _lookup(lookups, name, found.get(name)) for name in names},
+        **(of_a_change if found["module"] == "changes" else of_a_problem),
+        "created_by": user(found["created_by"]),
+        "created_time": _time(found["created"]),
+        "last_updated_time": _time(found["updated"]),
+        "last_updated_by": user(found["updated_by"]) if found["updated_by"] else None,
+        "udf_fields": {EXTERNAL_ID: None, EVENT: None, **found["udf_fields"]},
+        "attachments": found["attachments"],
+    }
+
+
+def shown_note(found: Json, note: Json) -> Json:
+    told: Json = {
         "id": note["id"],
         "description": note["description"],
-        "show_to_requester": note["public"],
         "added_time": _time(note["at"]),
         "added_by": user(note["by"]),
-        "request": {"id": found["id"], "subject": found["subject"]},
     }
+    if found["module"] != "requests":
+        return told
+    return {**told, "show_to_requester": note["public"], "request": {"id": found["id"], "subject": found["subject"]}}
 
 
 def in_our_words(fields: Mapping[str, Any]) -> Json:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from plugins.api import PluginConfigError
-from plugins.webhook import BasicAuth, HmacHeader, SharedSecretHeader, TimestampedHmac, WebhookValidator
+from plugins.webhook import BasicAuth, HmacHeader, SharedSecretHeader, SharedSecretQuery, TimestampedHmac, WebhookValidator
 
 SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - a header's name
 SIGNATURE_HEADER = "X-ServiceDesk-Signature"
@@ -20,6 +20,7 @@ def validator_of(webhook: Mapping[str, Any]) -> WebhookValidator:
     `hmac`: a script signs `timestamp + "." + body` in hex; old deliveries are refused.
     `hmac_body`: the body alone, hex (or `encoding: base64`, as a Deluge function makes it), with or without `sha256=`.
     `basic`: the webhook's own authentication, user `user`.
+    `query`: the secret in the address, `?key=…`, where the form takes no header.
     """
     header = webhook.get("header")
     match webhook.get("scheme", "shared_secret"):
@@ -44,5 +45,7 @@ def validator_of(webhook: Mapping[str, Any]) -> WebhookValidator:
             return HmacHeader(header=str(header or SIGNATURE_HEADER), encoding=encoding, prefix="sha256=", prefix_optional=True)
         case "basic":
             return BasicAuth(user=str(webhook.get("user", "")))
+        case "query":
+            return SharedSecretQuery(parameter=str(webhook.get("parameter") or "key"))
         case other:
-            raise PluginConfigError(f"webhook.scheme {str(other)[:40]!r} is not one of shared_secret, hmac, hmac_body, basic")
+            raise PluginConfigError(f"webhook.scheme {str(other)[:40]!r} is not one of shared_secret, hmac, hmac_body, basic, query")

@@ -56,7 +56,7 @@ READ_FIELDS: Final = (
     "update_time", "close_time", "due_date", "computer_id", "company", "department", "location", "agreement", "sr_version",
 )  # fmt: skip
 MAX_ATTACHMENT: Final = 50 << 20
-AT_ONCE: Final = 8
+AT_ONCE: Final = 12
 VERSION_TRIES: Final = 3
 
 

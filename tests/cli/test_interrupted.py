@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 INTERRUPTED = """
 import sys, click
@@ -17,7 +19,10 @@ sys.exit(run(command))
 """
 
 
-def test_an_interrupt_inside_generated_code_ends_as_any_other() -> None:
-    """Dataclasses are made from text: an import that Ctrl-C meets there would end the process by the signal, after its last word."""
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+def test_an_interrupt_inside_generated_code_ends_as_any_other(tmp_path: Path) -> None:
+    """Dataclasses are made from text: `python -m` ended by the signal, after its last word, when Ctrl-C met an import there."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
     assert (done.returncode, done.stderr.strip()) == (130, "interrupted")

@@ -70,12 +70,19 @@ def app_event(document: Mapping[str, Any]) -> AppEvent | None:
 
 
 def record_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule's body as one flat record: the wrapper's fields over those beside it."""
+    """A rule's body as one flat record: the wrapper's fields over those beside it.
+
+    Raises NotADelivery when both name a ticket, and not the same: a pasted subject may have brought the second.
+    """
     record = flat({name: value for name, value in document.items() if name not in WRAPPERS})
+    beside = document.get("ticket_id")
     for wrapper in WRAPPERS:
         inner = document.get(wrapper)
         if type(inner) is dict:
-            record.update(flat(inner))
+            fields = flat(inner)
+            if beside and str(fields.get("id", beside)) != str(beside):
+                raise NotADelivery("the body names two tickets, one inside the other's wrapper")
+            record.update(fields)
     return record
 
 
@@ -83,7 +90,7 @@ def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Lower-case names without `ticket_`, objects one level deep as `agent_email`.
 
     Empty values, and placeholders nobody filled, are left out. A name with the prefix wins over the same without it: `ticket_id` is
-    the ticket's, `id` may be anything's.
+    the ticket's, `id` may be anything's. Of names that differ in case the first wins.
     """
     plain: dict[str, Any] = {}
     prefixed: dict[str, Any] = {}
@@ -94,13 +101,13 @@ def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
             continue
         name = name.lower()
         if name.startswith("ticket_"):
-            prefixed[name[7:]] = value
+            prefixed.setdefault(name[7:], value)
         elif type(value) is dict and name not in ("custom_fields", "triggered_event", "changes"):
             for inner, scalar in list(value.items())[:50]:
                 if type(scalar) in (str, int, float, bool) and scalar != "":
                     plain.setdefault(f"{name}_{inner.lower()}", scalar)
         else:
-            plain[name] = value
+            plain.setdefault(name, value)
     plain.update(prefixed)
     return plain
 

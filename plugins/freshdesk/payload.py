@@ -66,7 +66,7 @@ APP_EVENTS: Mapping[str, TicketChange] = {
     "onConversationDelete": TicketChange.UPDATED,
 }
 OWN_NAMES: Mapping[str, str] = {
-    "ticket_id": "display_id",
+    "ticket_id": "id",
     "change": "triggered_event",
     "requester": "requester_email",
     "assignee": "agent_email",
@@ -165,7 +165,7 @@ class FreshdeskPayload:
 
     @staticmethod
     def _ticket_id(record: Mapping[str, Any]) -> str | None:
-        for name in ("display_id", "id", "ticketid"):
+        for name in ("id", "display_id", "ticketid"):
             if (found := to_id(record.get(name))) is not None:
                 return found
         for name in ("url", "portal_url"):

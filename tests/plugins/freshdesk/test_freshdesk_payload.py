@@ -73,7 +73,8 @@ def test_of_several_things_the_weightier_names_the_change() -> None:
         ({"ticketId": 11}, "11"),
         ({"id": 11}, "11"),
         ({"id": "delivery-7", "ticket_id": 11}, "11"),
-        ({"ticket_display_id": 11, "ticket_id": 9_000_000_001}, "11"),
+        ({"ticket_display_id": 11}, "11"),
+        ({"ticket_id": 11, "ticket_display_id": 7, "TICKET_ID": 8}, "11"),
         ({"ticket": {"id": "11"}}, "11"),
         ({"freshdesk_webhook": {"ticket_id": 11}}, "11"),
         ({"freshdesk_webhook": {"ticket_id": None, "ticket_url": "http://a.example/helpdesk/tickets/11"}}, "11"),
@@ -96,6 +97,28 @@ def test_the_tickets_number_is_found_wherever_an_admin_put_it(body: dict[str, An
             PAYLOAD.metadata(delivery)
     else:
         assert PAYLOAD.metadata(delivery).ticket_id == ticket_id
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        'x", "ticket_id": "7',
+        'x", "ticket_priority": "Urgent',
+        'x", "actor": "integration@desk.example',
+        'x", "freshdesk_webhook": {"ticket_id": "7"}, "y": "',
+        'x", "ticket": {"id": 7}, "y": "',
+        'x", "ticket_id": "7", "triggered_event": "{ticket_action:deleted}',
+    ],
+)
+def test_a_customers_subject_cannot_say_what_the_template_says(subject: str) -> None:
+    """Advanced content does not escape what it pastes: a subject may close its quotes and go on as JSON."""
+    body = (
+        '{"triggered_event": "{ticket_action:created}", "ticket_id": "11", "actor": "people", "ticket_priority": "Low", '
+        f'"ticket_subject": "{subject}", "ticket_status": "Open"}}'
+    )
+    with pytest.raises(NotADelivery):
+        PAYLOAD.metadata(a_delivery(body.encode()))
+    assert PAYLOAD.ticket_key(a_delivery(body.encode())) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The endpoints of Jira Cloud this project calls (REST v3), one method each.
+"""The calls to Jira this project makes, one method each: REST v3 of Cloud here, what Data Center does otherwise in data_center.py.
 
 https://developer.atlassian.com/cloud/jira/platform/rest/v3/
 """
@@ -6,21 +6,20 @@ https://developer.atlassian.com/cloud/jira/platform/rest/v3/
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
-import httpx
-
-from plugins.api import ApiError, PluginConfigError, PluginContext, RateLimited, TornAnswer
-from plugins.http.auth import BasicAuth
+from plugins.api import ApiError, RateLimited, TornAnswer
 from plugins.http.client import ApiClient, segment
 from plugins.http.errors import MAX_RETRY_AFTER, Answer, error_for
+from plugins.http.multipart import Multipart
 from plugins.mapping import to_micros
+from plugins.richtext import Document, to_adf
 
 Json = dict[str, Any]
 
-API: Final = "/rest/api/3"
 BULKFETCH_MAX: Final = 100
+"""Issues in one bulk read."""
 PAGE: Final = 100
 MAX_PAGES: Final = 200
 """A listing longer than this is a loop: Jira's own cap on comments of an issue is far below 20 000."""
@@ -43,105 +42,119 @@ def jira_error_for(answer: Answer) -> ApiError | None:
 
 
 class JiraClient:
-    """Jira's REST v3 with one account's e-mail address and API token."""
+    """Jira Cloud's REST v3, over an ApiClient that is bound to the site and the account."""
+
+    api: ClassVar[str] = "/rest/api/3"
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
-    @classmethod
-    def of(cls, context: PluginContext) -> JiraClient:
-        """The client of a tenant's settings; raises PluginConfigError when the address or the account is missing."""
-        settings = context.settings
-        auth = settings.get("auth") or {}
-        base_url, email, token = settings.get("base_url"), auth.get("email"), auth.get("api_token")
-        if not base_url or not email or not token:
-            raise PluginConfigError("jira needs base_url, auth.email and auth.api_token to be called")
-
-        def newest() -> str:
-            live = context.secrets(str(token))
-            if not live:
-                raise PluginConfigError("auth.api_token names a secret that is not set; set it with: ai-agents secret set")
-            return live[0].decode()
-
-        return cls(context.http().bound(base_url=str(base_url), auth=BasicAuth(str(email), newest), error_for=jira_error_for))
+    def text(self, document: Document) -> Any:
+        """Rich text as this API takes it."""
+        return to_adf(document)
 
     async def myself(self) -> Json:
-        return await self._json("GET", f"{API}/myself")
+        return await self._json("GET", f"{self.api}/myself")
+
+    async def fields(self) -> Sequence[Json]:
+        """Every field of the site, system and custom: id, name, and the schema of its values."""
+        answer = await self._client.request("GET", f"{self.api}/field")
+        return [field for field in answer if isinstance(field, dict)] if isinstance(answer, list) else []
 
     async def issue(self, issue_id: str, *, fields: str = "*all,-comment", expand: str = "", properties: str = "") -> Json:
         params = {"fields": fields, **({"expand": expand} if expand else {}), **({"properties": properties} if properties else {})}
-        return await self._json("GET", f"{API}/issue/{segment(issue_id)}", params=params)
+        return await self._json("GET", self._issue(issue_id), params=params)
 
     async def bulk_fetch(self, ids: Sequence[str]) -> Sequence[Json]:
         """At most 100 issues; one that is missing, or hidden from us, is simply not among them."""
         body = {"issueIdsOrKeys": list(ids), "fields": ["*all", "-comment"], "expand": [], "properties": [], "fieldsByKeys": False}
-        answer = await self._json("POST", f"{API}/issue/bulkfetch", json=body, idempotent=True)
-        return _objects(answer, "issues")
+        answer = await self._json("POST", f"{self.api}/issue/bulkfetch", json=body, idempotent=True)
+        return objects_in(answer, "issues")
 
     async def create(self, fields: Mapping[str, Any], key: str, value: Json) -> Json:
         """Creates an issue with a property in the same act."""
-        return await self._json("POST", f"{API}/issue", json={"fields": fields, "properties": [{"key": key, "value": value}]})
+        return await self._json("POST", f"{self.api}/issue", json={"fields": fields, "properties": [{"key": key, "value": value}]})
 
     async def edit(self, issue_id: str, fields: Mapping[str, Any], key: str, value: Json) -> Json | None:
         """Sets fields and a property, all or none; answers the issue where the site does (returnIssue)."""
         body = {"fields": fields, "properties": [{"key": key, "value": value}]}
-        answer = await self._client.request("PUT", f"{API}/issue/{segment(issue_id)}", json=body, params={"returnIssue": "true"})
+        answer = await self._client.request("PUT", self._issue(issue_id), json=body, params={"returnIssue": "true"})
         return answer if isinstance(answer, dict) else None
+
+    async def add_labels(self, issue_id: str, labels: Sequence[str], key: str, value: Json) -> None:
+        """Adds labels to those there are, and sets a property, in one act."""
+        body = {"update": {"labels": [{"add": label} for label in labels]}, "properties": [{"key": key, "value": value}]}
+        await self._client.request("PUT", self._issue(issue_id), json=body)
 
     async def transition(self, issue_id: str, transition_id: str, fields: Mapping[str, Any], key: str, value: Json) -> None:
         """Moves the issue along its workflow, with a property set in the same act."""
         body: Json = {"transition": {"id": transition_id}, "properties": [{"key": key, "value": value}]}
         if fields:
             body["fields"] = fields
-        await self._client.request("POST", f"{API}/issue/{segment(issue_id)}/transitions", json=body)
+        await self._client.request("POST", f"{self._issue(issue_id)}/transitions", json=body)
 
     async def issue_property(self, issue_id: str, key: str) -> Any:
         """The property's value; raises NotFound when the issue has none of this key."""
-        answer = await self._json("GET", f"{API}/issue/{segment(issue_id)}/properties/{segment(key)}")
+        answer = await self._json("GET", f"{self._issue(issue_id)}/properties/{segment(key)}")
         return answer.get("value")
 
     async def search(self, jql: str, fields: Sequence[str]) -> AsyncIterator[Json]:
         """Every issue a bounded JQL query finds, page by page. A page may be empty and not the last; there is no total."""
         params: dict[str, str | int] = {"jql": jql, "fields": ",".join(fields), "maxResults": PAGE}
+        path = f"{self.api}/search/jql"
         for _ in range(MAX_PAGES):
-            answer = await self._json("GET", f"{API}/search/jql", params=params)
-            for issue in _objects(answer, "issues"):
+            answer = await self._json("GET", path, params=params)
+            for issue in objects_in(answer, "issues"):
                 yield issue
             token = answer.get("nextPageToken")
             if answer.get("isLast") is True or not isinstance(token, str):
                 return
             params["nextPageToken"] = token
-        raise TornAnswer(f"GET {API}/search/jql goes on after {MAX_PAGES} pages")
+        raise TornAnswer(f"GET {path} goes on after {MAX_PAGES} pages")
 
-    async def comment(self, issue_id: str, body: Json, *, internal: bool) -> Json:
+    async def comment(self, issue_id: str, body: Document, *, internal: bool) -> Json:
         """Adds a comment; internal ones are hidden from a service desk's customers."""
         properties = [{"key": "sd.public.comment", "value": {"internal": True}}] if internal else []
-        return await self._json("POST", f"{API}/issue/{segment(issue_id)}/comment", json={"body": body, "properties": properties})
+        return await self._json("POST", f"{self._issue(issue_id)}/comment", json={"body": self.text(body), "properties": properties})
 
     async def comments(self, issue_id: str) -> AsyncIterator[Json]:
         """Every comment, newest first."""
+        async for comment in self._by_start(f"{self._issue(issue_id)}/comment", "comments", {"orderBy": "-created"}):
+            yield comment
+
+    async def _by_start(self, path: str, name: str, params: Mapping[str, str | int]) -> AsyncIterator[Json]:
+        """Every item of a list in pages by `startAt`; the tool may make pages smaller than asked for."""
         start = 0
         for _ in range(MAX_PAGES):
-            params: dict[str, str | int] = {"startAt": start, "maxResults": PAGE, "orderBy": "-created"}
-            answer = await self._json("GET", f"{API}/issue/{segment(issue_id)}/comment", params=params)
-            page = _objects(answer, "comments")
-            for comment in page:
-                yield comment
+            answer = await self._json("GET", path, params={**params, "startAt": start, "maxResults": PAGE})
+            page = objects_in(answer, name)
+            for item in page:
+                yield item
             start += len(page)
             total = answer.get("total")
             if not page or not isinstance(total, int) or start >= total:
                 return
-        raise TornAnswer(f"GET {API}/issue/{issue_id}/comment goes on after {MAX_PAGES} pages")
+        raise TornAnswer(f"GET {path} goes on after {MAX_PAGES} pages")
 
-    async def attach(self, issue_id: str, filename: str, content_type: str, content: bytes) -> Json:
-        form = httpx.Request("POST", "http://form", files={"file": (filename, content, content_type)})
-        # without the header Jira takes the upload for a forged browser request and answers 403
-        headers = {"Content-Type": form.headers["Content-Type"], "X-Atlassian-Token": "no-check"}
-        path = f"{API}/issue/{segment(issue_id)}/attachments"
-        answer = await self._client.request("POST", path, content=form.read(), headers=headers)
+    async def attach(self, issue_id: str, form: Multipart) -> Json:
+        """Uploads a file as it comes. Without the extra header Jira takes it for a forged browser request and answers 403."""
+        path = f"{self._issue(issue_id)}/attachments"
+        headers = {**form.headers, "X-Atlassian-Token": "no-check"}
+        answer = await self._client.request("POST", path, content=form.stream(), headers=headers)
         if not isinstance(answer, list) or not answer or not isinstance(answer[0], dict):
             raise TornAnswer(f"POST {path} did not answer the attachment", in_doubt=True)
         return answer[0]
+
+    async def attachment(self, attachment_id: str) -> Json:
+        """What the site knows of a file; its address is `content`."""
+        return await self._json("GET", f"{self.api}/attachment/{segment(attachment_id)}")
+
+    def content(self, url: str, max_bytes: int) -> AsyncGenerator[bytes, None]:
+        """A file from its address, which may lead on to a storage host that gets no credentials."""
+        return self._client.stream("GET", url, max_bytes=max_bytes)
+
+    def _issue(self, issue_id: str) -> str:
+        return f"{self.api}/issue/{segment(issue_id)}"
 
     async def _json(self, method: str, path: str, **options: Any) -> Json:
         answer = await self._client.request(method, path, **options)
@@ -150,6 +163,7 @@ class JiraClient:
         return answer
 
 
-def _objects(answer: Json, name: str) -> Sequence[Json]:
+def objects_in(answer: Json, name: str) -> Sequence[Json]:
+    """The objects of a list in an answer; none where it has no such list."""
     found = answer.get(name)
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

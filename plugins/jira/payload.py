@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
+from plugins.jira.sla import next_breach
 from plugins.mapping import WordMap, json_object, tenant_words, to_id, to_micros, to_tags, to_text
 from plugins.richtext import from_adf, to_plain
 
@@ -124,8 +125,12 @@ def ticket_id_of(body: bytes) -> str | None:
 
 
 def metadata_of_delivery(delivery: Delivery, words: JiraWords, site: str | None = None) -> TicketMetadata:
-    """A webhook body as TicketMetadata; raises NotADelivery for what is not JSON or names no issue."""
-    body = json_object(delivery.body)
+    """A webhook's body as TicketMetadata; raises NotADelivery for what is not JSON or names no issue."""
+    return metadata_of_body(delivery.tenant, json_object(delivery.body), words, site)
+
+
+def metadata_of_body(tenant: str, body: Json, words: JiraWords, site: str | None = None) -> TicketMetadata:
+    """A decoded body as TicketMetadata; raises NotADelivery when it names no issue."""
     ticket_id = _ticket_id(body)
     if ticket_id is None:
         named = to_text(body.get("webhookEvent"))[:64] or "(none)"
@@ -147,7 +152,7 @@ def metadata_of_delivery(delivery: Delivery, words: JiraWords, site: str | None 
         public = comment.get("jsdPublic")
         extra["comment_public"] = public if type(public) is bool else True
     return _metadata(
-        delivery.tenant,
+        tenant,
         ticket_id,
         issue,
         fields,
@@ -219,7 +224,7 @@ def _metadata(
         actor=actor,
         tags=to_tags(fields.get("labels")),
         custom_fields={name: value for name, value in fields.items() if value is not None and name.startswith("customfield_")},
-        sla_due_at=to_micros(fields.get("duedate")),
+        sla_due_at=next_breach(fields) or to_micros(fields.get("duedate")),
         created_at=to_micros(fields.get("created")),
         updated_at=to_micros(fields.get("updated")) or to_micros(fallback_updated),
         url=_url(site, issue, key),

@@ -1,19 +1,20 @@
-"""Jira Cloud, Jira Service Management included: signed webhooks in, REST v3 out. Bodies of Data Center are read too."""
+"""Jira and Jira Service Management, on Cloud and on Data Center: signed webhooks in, REST out."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from plugins.api import (
     ApiError,
+    Attachment,
     BatchResult,
     CredentialsRefused,
     Delivery,
     DeliveryIdentity,
+    FatalApiError,
     Health,
     NewNote,
     NewTicket,
@@ -21,25 +22,27 @@ from plugins.api import (
     NotFound,
     PluginConfigError,
     PluginContext,
-    Priority,
+    SlaTarget,
     TicketChanges,
     TicketingToolPlugin,
     TicketMetadata,
     TicketRef,
     TicketStatus,
-    TicketType,
     TornAnswer,
-    ValidationRefused,
     Verified,
 )
-from plugins.jira.payload import JiraWords, metadata_of_delivery, metadata_of_issue, rich_text, ticket_id_of
-from plugins.jira.webhook_validator import validator_of
-from plugins.mapping import to_id, to_micros
+from plugins.jira.automation import RuleBody
+from plugins.jira.names import SiteNames
+from plugins.jira.payload import JiraWords, metadata_of_body, metadata_of_issue, rich_text, ticket_id_of
+from plugins.jira.webhook_validator import JiraValidator
+from plugins.mapping import json_object, to_id, to_micros, to_text
 from plugins.marker import same_marker
-from plugins.richtext import from_markdown, to_adf, with_marker
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what only calls need comes with the first call: the door verifies and reads
+    from plugins.http.client import ApiClient
     from plugins.jira.api_client import JiraClient
+    from plugins.jira.desk import ServiceDesk
+    from plugins.jira.writes import IssueWriter
 
 Json = dict[str, Any]
 
@@ -47,52 +50,65 @@ PROPERTY: Final = "ai-agents"
 """The issue property that names the event whose write was applied last."""
 IDENTIFIER: Final = "x-atlassian-webhook-identifier"
 
-PRIORITY_NAMES: Final[Mapping[str, str]] = {"urgent": "Highest", "high": "High", "medium": "Medium", "low": "Low"}
-ISSUE_TYPES: Final[Mapping[str, str]] = {
-    "incident": "Incident",
-    "request": "Service request",
-    "problem": "Problem",
-    "change": "Change",
-    "unknown": "Task",
-}
-"""What is written where a tenant's `priority_names` and `issue_types` say nothing else."""
-
-MAX_SUMMARY: Final = 255
-MAX_LABEL: Final = 255
-MAX_ATTACHMENT: Final = 32 << 20
-CONCURRENT_UPDATES: Final = 8
+DEPLOYMENTS: Final = ("cloud", "data_center")
+MAX_ATTACHMENT: Final = 100 << 20
+"""Bytes of a file, up or down; a site may allow less."""
+CONCURRENT_UPDATES: Final = 10
+MAX_LISTED: Final = 1000
+"""Tickets one call answers at most."""
 
 
 class JiraPlugin(TicketingToolPlugin):
     """One tenant's Jira site. An issue's `id` is the ticket id: its key changes when it moves to another project."""
 
     tool_type = "jira"
-    version = "1.0.0"
+    version = "1.1.0"
     search_lag = 60.0
+    capabilities = frozenset({"sla", "approvals"})
     kept_headers = (IDENTIFIER, "x-atlassian-webhook-retry", "x-atlassian-webhook-flow")
 
     def __init__(self, context: PluginContext) -> None:
         super().__init__(context)
         settings = context.settings
-        self._webhook: Mapping[str, Any] = settings.get("webhook") or {}
-        self._validator = validator_of(self._webhook)
+        self._validator = JiraValidator(settings.get("webhook") or {}, context)
         self._words = JiraWords(settings)
-        site = settings.get("base_url")
+        self._names = SiteNames(settings)
+        site = settings.get("site_url") or settings.get("base_url")
         self._site = str(site).rstrip("/") if site else None
-        self._priority_names = _names(settings, "priority_names", Priority, PRIORITY_NAMES)
-        self._issue_types = _names(settings, "issue_types", TicketType, ISSUE_TYPES)
-        self._status_names = _names(settings, "status_names", TicketStatus, {})
+        own = (settings.get("webhook") or {}).get("fields")
+        self._rule = RuleBody(context.tenant, own, self._words, self._site) if own else None
+        self._deployment = settings.get("deployment") or "cloud"
+        if self._deployment not in DEPLOYMENTS:
+            raise PluginConfigError(f"deployment must be one of: {', '.join(DEPLOYMENTS)}")
+
+    @cached_property
+    def _http(self) -> ApiClient:
+        from plugins.jira.connection import site_client
+
+        return site_client(self.context)
 
     @cached_property
     def _api(self) -> JiraClient:
-        from plugins.jira.api_client import JiraClient  # the doors verify and read only: they never load the HTTP client
+        from plugins.jira.api_client import JiraClient
+        from plugins.jira.data_center import DataCenterClient
 
-        return JiraClient.of(self.context)
+        return DataCenterClient(self._http) if self._deployment == "data_center" else JiraClient(self._http)
+
+    @cached_property
+    def _desk(self) -> ServiceDesk:
+        from plugins.jira.desk import ServiceDesk
+
+        return ServiceDesk(self.context.settings, self._http, self._names)
+
+    @cached_property
+    def _writer(self) -> IssueWriter:
+        from plugins.jira.writes import IssueWriter
+
+        return IssueWriter(self.context.settings, self._api, self._words, self._names)
 
     # pure ------------------------------------------------------------------------------------------------------------
     def validate_webhook(self, delivery: Delivery) -> Verified:
-        secret = self._webhook.get("secret")
-        return self._validator.validate(delivery, self.context.secrets(str(secret)) if secret else ())
+        return self._validator.validate(delivery)
 
     def identify(self, delivery: Delivery) -> DeliveryIdentity | None:
         """The delivery's identifier, the same in Jira's retries. It is a header, which the signature does not cover."""
@@ -100,10 +116,20 @@ class JiraPlugin(TicketingToolPlugin):
         return DeliveryIdentity(identifier) if identifier else None
 
     def ticket_key(self, delivery: Delivery) -> str | None:
+        if self._rule is not None:
+            try:
+                body = json_object(delivery.body)
+            except NotADelivery:
+                return None
+            if self._rule.is_one(body):
+                return self._rule.ticket_id(body)
         return ticket_id_of(delivery.body)
 
     def extract_metadata(self, delivery: Delivery) -> TicketMetadata:
-        return metadata_of_delivery(delivery, self._words, self._site)
+        body = json_object(delivery.body)
+        if self._rule is not None and self._rule.is_one(body):
+            return self._rule.metadata(body)
+        return metadata_of_body(delivery.tenant, body, self._words, self._site)
 
     # reads -----------------------------------------------------------------------------------------------------------
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:
@@ -129,12 +155,27 @@ class JiraPlugin(TicketingToolPlugin):
                     yield BatchResult(ticket_id, ticket=self._metadata(issue))
 
     async def find_by_external_id(self, external_id: str) -> TicketRef | None:
-        """By label. An empty answer is checked once more: with a wrong token Cloud may search as nobody and find nothing."""
+        """By label; requests by their text too, for they get the label after they are raised.
+
+        An empty answer is checked once more: with a wrong token Cloud may search as nobody and find nothing.
+        """
         quoted = external_id.replace("\\", "\\\\").replace('"', '\\"')
-        async for issue in self._api.search(f'labels = "{quoted}" order by created asc', ("labels", "updated")):
+        clause = f'labels = "{quoted}"'
+        if self.context.settings.get("request_type"):
+            clause = f'({clause} OR description ~ "{quoted}")'
+        async for issue in self._api.search(f"{clause} order by created asc", ("labels", "updated")):
             return self._ref(issue)
         await self._api.myself()
         return None
+
+    async def search_tickets(self, jql: str, limit: int = 100) -> Sequence[TicketMetadata]:
+        """Tickets by JQL, which must be bounded ("project = OPS and status = Open"); at most 1000."""
+        found: list[TicketMetadata] = []
+        async for issue in self._api.search(jql, ("*all", "-comment")):
+            found.append(self._metadata(issue))
+            if len(found) >= min(limit, MAX_LISTED):
+                break
+        return found
 
     async def has_update(self, ticket_id: str, event_id: str) -> bool:
         try:
@@ -152,123 +193,155 @@ class JiraPlugin(TicketingToolPlugin):
 
     # writes ----------------------------------------------------------------------------------------------------------
     async def create_ticket(self, ticket: NewTicket) -> TicketRef:
-        """Creates the issue with its label and property in one act. Its status is the workflow's first: Jira takes none here."""
-        project = self.context.settings.get("project")
-        if not project:
-            raise ValidationRefused("jira needs the setting project, the key of the project new issues go to")
-        fields: Json = {
-            "project": {"key": str(project)},
-            "issuetype": {"name": self._issue_types[ticket.type]},
-            "summary": _summary(ticket.subject),
-            "labels": [ticket.external_id, *dict.fromkeys(_label(tag) for tag in ticket.tags if tag.strip())],
-            **ticket.custom_fields,
-        }
-        if ticket.description.strip():
-            fields["description"] = to_adf(from_markdown(ticket.description))
-        if ticket.priority is not Priority.UNKNOWN:
-            fields["priority"] = {"name": self._priority_names[ticket.priority]}
-        created = await self._api.create(fields, PROPERTY, _written_by(ticket.event_id))
-        return self._ref(created)
+        """Creates the issue with its label and property in one act. Its status is the workflow's first: Jira takes none here.
+
+        With the setting request_type a request is raised instead, and gets label and property in a second act; between the two
+        it is found by our id at the end of its description.
+        """
+        if self.context.settings.get("request_type"):
+            return await self._raise_request(ticket)
+        return self._ref(await self._api.create(await self._writer.new(ticket), PROPERTY, _written_by(ticket.event_id)))
+
+    async def _raise_request(self, ticket: NewTicket) -> TicketRef:
+        from plugins.jira.writes import labels
+
+        raised = await self._desk.raise_request(ticket)
+        issue_id = to_id(raised.get("issueId"))
+        if issue_id is None:
+            raise TornAnswer("jira did not answer the id of the request", in_doubt=True)
+        try:
+            await self._api.add_labels(issue_id, labels(ticket), PROPERTY, _written_by(ticket.event_id))
+        except ApiError as exc:
+            raise TornAnswer(f"request {issue_id} is raised, and could not be labelled: {exc}", in_doubt=True) from None
+        return self._ref({"id": issue_id, "key": raised.get("issueKey")})
 
     async def update_ticket(self, ticket_id: str, changes: TicketChanges) -> TicketRef:
         """Sets fields by an edit and the status by a transition, each once however often this is tried.
 
         Both carry the event's id, the edit marked as the first half: it alone does not count as the update, and is not sent again.
-        Raises ValidationRefused, before anything is written, when the workflow has no way to the wanted status.
+        Raises ValidationRefused, before anything is written, when the workflow has no way to the wanted status, or its screen demands
+        what nobody gave.
         """
-        fields: Json = {**changes.custom_fields}
-        if changes.subject is not None:
-            fields["summary"] = _summary(changes.subject)
-        if changes.priority not in (None, Priority.UNKNOWN):
-            fields["priority"] = {"name": self._priority_names[changes.priority]}
-        if changes.type not in (None, TicketType.UNKNOWN):
-            fields["issuetype"] = {"name": self._issue_types[changes.type]}
-        transition, half_done = None, False
+        fields = await self._writer.changed(changes)
+        transition, half_done, screen = None, False, {}
         if changes.status not in (None, TicketStatus.UNKNOWN):
-            issue = await self._api.issue(ticket_id, fields="status", expand="transitions", properties=PROPERTY)
-            transition = self._transition_to(issue, changes.status)
+            issue = await self._api.issue(ticket_id, fields="status", expand="transitions.fields,transitions", properties=PROPERTY)
+            transition = self._writer.transition_to(issue, changes.status)
             half_done = _member(issue.get("properties"), PROPERTY) == _first_half_of(changes.event_id)
+            if transition is not None:
+                screen = await self._writer.screen_of(transition, changes.status)
         if transition is None:
             edited = await self._api.edit(ticket_id, fields, PROPERTY, _written_by(changes.event_id))
             return self._ref(edited) if edited is not None else TicketRef(ticket_id=ticket_id)
         if fields and not half_done:
             await self._api.edit(ticket_id, fields, PROPERTY, _first_half_of(changes.event_id))
-        resolution = self.context.settings.get("resolution")
-        done = changes.status in (TicketStatus.RESOLVED, TicketStatus.CLOSED)
-        screen = {"resolution": {"name": str(resolution)}} if resolution and done else {}
-        await self._api.transition(ticket_id, transition, screen, PROPERTY, _written_by(changes.event_id))
+        await self._api.transition(ticket_id, str(to_id(transition.get("id"))), screen, PROPERTY, _written_by(changes.event_id))
         return TicketRef(ticket_id=ticket_id)
 
     async def batch_update_tickets(self, changes: Mapping[str, TicketChanges]) -> Sequence[BatchResult]:
-        """Single edits, a few at a time: Jira's bulk edit sets one value for all and takes few fields."""
-        turn = asyncio.Semaphore(CONCURRENT_UPDATES)
+        """Single edits, ten at a time: Jira's bulk edit sets one value for all, and no event's id."""
+        from plugins.http.gather import each_bounded
 
-        async def one(ticket_id: str, change: TicketChanges) -> BatchResult:
-            async with turn:
-                try:
-                    return BatchResult(ticket_id, ticket=await self.update_ticket(ticket_id, change))
-                except ApiError as exc:
-                    return BatchResult(ticket_id, error=exc)
+        async def one(item: tuple[str, TicketChanges]) -> TicketRef:
+            return await self.update_ticket(*item)
 
-        return await asyncio.gather(*(one(ticket_id, change) for ticket_id, change in changes.items()))
+        results = []
+        async with aclosing(each_bounded(changes.items(), one, CONCURRENT_UPDATES)) as outcomes:
+            async for (ticket_id, _), outcome in outcomes:
+                if isinstance(outcome, ApiError):
+                    results.append(BatchResult(ticket_id, error=outcome))
+                else:
+                    results.append(BatchResult(ticket_id, ticket=outcome))
+        return results
 
     async def add_note(self, ticket_id: str, note: NewNote) -> str:
         """Adds a comment: internal in a service desk project unless public, seen by all its members in other projects."""
-        comment = await self._api.comment(ticket_id, to_adf(with_marker(from_markdown(note.text), note.marker)), internal=not note.public)
+        from plugins.richtext import from_markdown, with_marker
+
+        text = with_marker(from_markdown(note.text), note.marker)
+        comment = None
+        if self.context.settings.get("service_desk"):
+            comment = await self._desk.comment(ticket_id, text, public=note.public)
+        if comment is None:
+            comment = await self._api.comment(ticket_id, text, internal=not note.public)
         return _id_in(comment, "the comment")
 
+    # files -----------------------------------------------------------------------------------------------------------
     async def add_attachment(self, ticket_id: str, filename: str, content_type: str, content: AsyncIterator[bytes]) -> str:
-        held = bytearray()
-        async for chunk in content:
-            held += chunk
-            if len(held) > MAX_ATTACHMENT:
-                raise ValidationRefused(f"the attachment is larger than {MAX_ATTACHMENT >> 20} MiB")
-        return _id_in(await self._api.attach(ticket_id, filename, content_type, bytes(held)), "the attachment")
+        """Sends the file as it comes, at most 100 MiB; customers of a service desk do not see it."""
+        from plugins.http.multipart import Multipart
+
+        form = Multipart({}, "file", filename, content_type, content, MAX_ATTACHMENT)
+        return _id_in(await self._api.attach(ticket_id, form), "the attachment")
+
+    async def list_attachments(self, ticket_id: str) -> Sequence[Attachment]:
+        given = _member((await self._api.issue(ticket_id, fields="attachment")).get("fields"), "attachment")
+        files = [file for file in given if isinstance(file, dict)] if isinstance(given, list) else []
+        return [
+            Attachment(
+                attachment_id=_id_in(file, "an attachment"),
+                filename=to_text(file.get("filename")),
+                content_type=to_text(file.get("mimeType")) or "application/octet-stream",
+                size=size if type(size := file.get("size")) is int else None,
+            )
+            for file in sorted(files, key=lambda file: to_micros(file.get("created")) or 0)
+        ]
+
+    async def download_attachment(self, ticket_id: str, attachment_id: str) -> AsyncGenerator[bytes, None]:
+        """The file in chunks, at most 100 MiB. Jira finds it by its own id: the ticket's is not asked."""
+        url = (await self._api.attachment(attachment_id)).get("content")
+        if not isinstance(url, str) or not url.startswith("http"):
+            raise FatalApiError("jira named a file and not its address")
+        async with aclosing(self._api.content(url, MAX_ATTACHMENT)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    # the service desk ------------------------------------------------------------------------------------------------
+    async def sla_targets(self, ticket_id: str) -> Sequence[SlaTarget]:
+        """Each SLA of a request; none for an issue that is no request."""
+        try:
+            return await self._desk.targets(ticket_id)
+        except NotFound:
+            await self._api.issue(ticket_id, fields="updated")  # no request, or no issue? The second is an error
+            return ()
+
+    async def list_approvals(self, ticket_id: str) -> Sequence[Mapping[str, Any]]:
+        """A request's approvals: approval_id, name, decision (pending, approved, declined), can_answer, approvers."""
+        return await self._desk.approvals(ticket_id)
+
+    async def answer_approval(self, ticket_id: str, approval_id: str, decision: str) -> Mapping[str, Any]:
+        """Answers an approval with `approve` or `decline`, in the name of our account, which must be one of its approvers."""
+        return await self._desk.answer(ticket_id, approval_id, decision)
+
+    async def queues(self) -> Sequence[Mapping[str, Any]]:
+        """The service desk's queues: queue_id, name, tickets (how many)."""
+        return await self._desk.queues()
+
+    async def queue_tickets(self, queue_id: str, limit: int = 100) -> Sequence[str]:
+        """The ids of a queue's tickets in its own order, at most 1000."""
+        return await self._desk.queue_tickets(queue_id, limit)
+
+    async def request_types(self) -> Sequence[Mapping[str, Any]]:
+        """What customers of the service desk can ask for: request_type_id, name, issue_type_id."""
+        return await self._desk.request_types()
 
     async def health_check(self) -> Health:
         """Asks who we are: unlike searches, that cannot be answered to nobody."""
         try:
             me = await self._api.myself()
         except CredentialsRefused:
-            return Health(False, "the site refuses auth.email with auth.api_token; make a new API token for this account")
-        except ApiError as exc:
+            return Health(False, "the site refuses this account's credentials (auth); make a new token for it")
+        except (ApiError, PluginConfigError) as exc:
             return Health(False, str(exc))
-        actor = to_id(me.get("accountId"))
+        actor = to_id(me.get("accountId")) or to_id(me.get("name"))  # Data Center knows its people by name
         if actor is None or me.get("active") is False:
             return Health(False, "the site does not know this account, or it is deactivated")
         own = self.context.settings.get("actor")
         if own is not None and str(own) != actor:
-            return Health(False, f"the setting actor is not this account's accountId, {actor}: echoes would not be recognised", actor)
+            return Health(False, f"the setting actor is not this account's, {actor}: echoes would not be recognised", actor)
         return Health(True, "" if own is not None else f"set actor to {actor}, so that echoes are recognised by it", actor)
 
     # parts -----------------------------------------------------------------------------------------------------------
-    def _transition_to(self, issue: Json, wanted: TicketStatus) -> str | None:
-        """The id of the transition that leads to the status; None when the issue already stands there.
-
-        A name in `status_names` is the status's only one; else names and categories are read as in webhooks. Where the workflow has
-        not the wanted status, its nearest will do: a single "Done" takes both resolved and closed.
-        """
-        current, given = _member(issue.get("fields"), "status"), issue.get("transitions")
-        offered = [t for t in given if isinstance(t, dict) and t.get("isAvailable") is not False] if isinstance(given, list) else []
-        for near in (wanted, *_NEAR.get(wanted, ())):
-            if self._is(current, near):
-                return None
-            for transition in offered:
-                if self._is(transition.get("to"), near):
-                    return to_id(transition.get("id"))
-        names = ", ".join(sorted({str(_member(t.get("to"), "name")) for t in offered}))[:200]
-        raise ValidationRefused(
-            f"no transition leads issue {issue.get('id')} to {wanted}; its workflow offers: {names or 'none'}; "
-            f"name the status to go to in status_names.{wanted}"
-        )
-
-    def _is(self, status: Any, wanted: TicketStatus) -> bool:
-        name = self._status_names.get(wanted)
-        if name is None:
-            return self._words.status(status) is wanted
-        found = _member(status, "name")
-        return isinstance(found, str) and found.casefold() == name.casefold()
-
     def _metadata(self, issue: Json) -> TicketMetadata:
         try:
             return metadata_of_issue(self.context.tenant, issue, self._words, self._site)
@@ -286,24 +359,6 @@ class JiraPlugin(TicketingToolPlugin):
         )
 
 
-_NEAR: Final[Mapping[TicketStatus, tuple[TicketStatus, ...]]] = {
-    TicketStatus.NEW: (TicketStatus.OPEN,),
-    TicketStatus.OPEN: (TicketStatus.NEW,),
-    TicketStatus.RESOLVED: (TicketStatus.CLOSED,),
-    TicketStatus.CLOSED: (TicketStatus.RESOLVED,),
-}
-"""The statuses that will do where a workflow has not the wanted one."""
-
-
-def _names(settings: Mapping[str, Any], setting: str, kind: type[StrEnum], default: Mapping[str, str]) -> Mapping[str, str]:
-    """The tool's names for canonical words, the tenant's over the default; raises PluginConfigError for a word that is none."""
-    given = settings.get(setting) or {}
-    strange = sorted(set(given) - set(kind))
-    if strange:
-        raise PluginConfigError(f"{setting}: {strange[0]!r} is not one of {', '.join(kind)}")
-    return {**default, **given}
-
-
 def _written_by(event_id: str) -> Json:
     """The property's value once an event's whole change is applied."""
     return {"event_id": event_id}
@@ -312,16 +367,6 @@ def _written_by(event_id: str) -> Json:
 def _first_half_of(event_id: str) -> Json:
     """The property's value while the fields are set and the status is not."""
     return {"event_id": event_id, "part": "fields"}
-
-
-def _summary(subject: str) -> str:
-    """A summary Jira takes: one line, not empty, not too long."""
-    return " ".join(subject.split())[:MAX_SUMMARY] or "(no subject)"
-
-
-def _label(tag: str) -> str:
-    """A tag as a label, which holds no space."""
-    return "_".join(tag.split())[:MAX_LABEL]
 
 
 def _member(value: Any, name: str) -> Any:

@@ -1,16 +1,16 @@
 """The Jira sandbox's issues: what it accepts, how an issue changes, and the two forms it is shown in. No HTTP here.
 
-An issue is a JSON document; `fields` holds what REST v3 shows, with rich text as ADF. Webhooks show the v2 form, rich text as wiki.
+An issue is a JSON document; `fields` holds what REST v3 shows, with rich text as ADF. REST v2 and webhooks have rich text as wiki.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from plugins.richtext import from_adf, from_markdown, to_adf, to_wiki
+from plugins.jira.sandbox_site import CUSTOM_FIELDS
+from plugins.richtext import from_adf, from_markdown, from_wiki, to_adf, to_wiki
 
 Json = dict[str, Any]
 
@@ -40,8 +40,6 @@ PERSON_WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "type": {"incident": "Incident", "request": "Service request", "problem": "Problem", "change": "Change"},
     "status": {"new": "Open", "open": "In progress", "pending": "Pending", "resolved": "Resolved", "closed": "Closed"},
 }
-_CLAUSE = re.compile(r'(labels|project|key|id)\s*=\s*"?((?:[^"\\]|\\.)*?)"?', re.IGNORECASE)
-_CUSTOM = re.compile(r"customfield_\d+")
 
 
 class Refused(Exception):
@@ -62,13 +60,13 @@ def named(table: Mapping[str, Any], name: str) -> Json:
     return {"id": found, "name": name}
 
 
-def checked(fields: Any, *, creating: bool) -> Json:
-    """The fields of a create or an edit in stored form; raises Refused as Jira does."""
+def checked(fields: Any, *, creating: bool, wiki: bool = False) -> Json:
+    """The fields of a create or an edit in stored form; raises Refused as Jira does. `wiki`: rich text comes as v2 takes it."""
     if not isinstance(fields, dict):
         raise Refused("The request body holds no fields.")
     stored: Json = {}
     for name, value in fields.items():
-        stored[name] = _checked_field(name, value, creating)
+        stored[name] = _checked_field(name, in_adf(value, name) if wiki and name == "description" else value, creating)
     if creating:
         for name in ("project", "issuetype", "summary"):
             if name not in stored:
@@ -111,8 +109,8 @@ def _checked_field(name: str, value: Any, creating: bool) -> Any:
             return value
         case "assignee" | "reporter" | "duedate":
             return value
-    if _CUSTOM.fullmatch(name):
-        return value
+    if name in CUSTOM_FIELDS:
+        return _checked_custom(name, value)
     raise Refused(**{name: f"Field '{name}' cannot be set. It is not on the appropriate screen, or unknown."})
 
 
@@ -122,6 +120,31 @@ def _pick(table: Mapping[str, str], value: Any, field: str, fault: str) -> Json:
         if given.get("name") == name or given.get("id") == number:
             return named(table, name)
     raise Refused(**{field: fault})
+
+
+def _checked_custom(name: str, value: Any) -> Any:
+    """A custom field's value in the form of its kind: options from its own, numbers as numbers."""
+    field = CUSTOM_FIELDS[name]
+    many, options = field["schema"]["type"] == "array", field.get("_options")
+    values = value if many and isinstance(value, list) else [value]
+    if value is None:
+        return None
+    if many and not isinstance(value, list):
+        raise Refused(**{name: "data was not an array"})
+    if options is not None and not all(isinstance(v, dict) and v.get("value") in options for v in values):
+        raise Refused(**{name: f"Option value is not valid for {field['name']}"})
+    if field["schema"]["type"] == "number" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise Refused(**{name: "data was not a number"})
+    return value
+
+
+def in_adf(value: Any, field: str) -> Any:
+    """Rich text of v2, which is text, as it is kept; refuses an Atlassian Document there."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise Refused(**{field: "Operation value must be a string"})
+    return to_adf(from_wiki(value))
 
 
 def check_adf(document: Any, field: str) -> None:
@@ -157,7 +180,7 @@ def changelog_items(before: Json, after: Json) -> list[Json]:
         custom = name.startswith("customfield_")
         items.append(
             {
-                "field": f"Field {name[12:]}" if custom else name,
+                "field": CUSTOM_FIELDS[name]["name"] if custom else name,
                 "fieldtype": "custom" if custom else "jira",
                 "fieldId": name,
                 "from": _key(old),
@@ -175,7 +198,7 @@ def _key(value: Any) -> str | None:
 
 def _shown(value: Any) -> str | None:
     if isinstance(value, dict):
-        return str(value.get("name") or to_wiki(from_adf(value)))
+        return str(value.get("name") or value.get("value") or to_wiki(from_adf(value)))
     return None if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -185,49 +208,30 @@ def stamp(micros: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}+0000"
 
 
-def in_rest_form(issue: Json, base_url: str, wanted: str) -> Json:
-    """The issue as REST v3 shows it. `wanted` as in the query: names, `*all`, `*navigable`, `-name`."""
+def in_rest_form(issue: Json, base_url: str, wanted: str, version: int = 3) -> Json:
+    """The issue as REST shows it. `wanted` as in the query: names, `*all`, `*navigable`, `-name`."""
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     hidden = {name[1:] for name in names if name.startswith("-")}
     chosen = {name for name in names if not name.startswith(("-", "*"))}
-    everything = not chosen
-    fields = {name: value for name, value in _dated(issue).items() if (everything or name in chosen) and name not in hidden}
-    return {"id": issue["id"], "key": issue["key"], "self": f"{base_url}/rest/api/3/issue/{issue['id']}", "fields": fields}
+    everything = not chosen or any(name.startswith("*") for name in names)
+    known = _dated(issue, wiki=version == 2)
+    fields = {name: value for name, value in known.items() if (everything or name in chosen) and name not in hidden}
+    return {"id": issue["id"], "key": issue["key"], "self": f"{base_url}/rest/api/{version}/issue/{issue['id']}", "fields": fields}
 
 
 def in_webhook_form(issue: Json, base_url: str, *, short: bool = False) -> Json:
     """The issue as webhooks show it: v2, rich text as wiki; `short` as beside a comment."""
-    fields = _dated(issue)
+    fields = _dated(issue, wiki=True)
     if short:
         fields = {name: fields.get(name) for name in ("summary", "issuetype", "project", "assignee", "priority", "status")}
-    elif fields.get("description") is not None:
-        fields["description"] = to_wiki(from_adf(fields["description"]))
     return {"id": issue["id"], "key": issue["key"], "self": f"{base_url}/rest/api/2/issue/{issue['id']}", "fields": fields}
 
 
-def _dated(issue: Json) -> Json:
-    return {**issue["fields"], "created": stamp(issue["created"]), "updated": stamp(issue["updated"])}
-
-
-def clauses_of(jql: str) -> list[tuple[str, str]]:
-    """(field, value) of a query's clauses, which all must hold; raises Refused for an unbounded query, and for one not known here."""
-    clauses = re.split(r"(?i)\border\s+by\b", jql)[0].strip()
-    if not clauses:
-        raise Refused("Unbounded JQL queries are not allowed here. Please add a search restriction to your query.")
-    found = []
-    for part in re.split(r"(?i)\s+and\s+", clauses):
-        clause = _CLAUSE.fullmatch(part.strip())
-        if clause is None:
-            raise Refused("Error in the JQL Query.")
-        found.append((clause[1].lower(), re.sub(r"\\(.)", r"\1", clause[2])))
-    return found
-
-
-def fits(issue: Json, wanted: list[tuple[str, str]]) -> bool:
-    """Whether an issue meets every clause."""
-    fields = issue["fields"]
-    values = {"labels": fields["labels"], "project": [fields["project"]["key"]], "key": [issue["key"]], "id": [issue["id"]]}
-    return all(value in values[name] for name, value in wanted)
+def _dated(issue: Json, *, wiki: bool) -> Json:
+    fields = {**issue["fields"], "created": stamp(issue["created"]), "updated": stamp(issue["updated"])}
+    if wiki and fields.get("description") is not None:
+        fields["description"] = to_wiki(from_adf(fields["description"]))
+    return fields
 
 
 def in_jira_words(fields: Mapping[str, Any]) -> Json:

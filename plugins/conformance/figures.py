@@ -96,7 +96,8 @@ def _probe(subject: Subject, *, warm: bool, watched: bool) -> ImportProbe:
     path = os.pathsep.join(str(p) for p in (subject.root, *sys.path) if p)
     words = [subject.manifest.entry, "watched" if watched else "timed"]
     command = [sys.executable, "-c", PROBE, "warm" if warm else "cold", *words]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": path}, timeout=60, check=False)  # noqa: S603
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # else it compiles each time
+    done = subprocess.run(command, capture_output=True, env={**environment, "PYTHONPATH": path}, timeout=60, check=False)  # noqa: S603
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise PluginConfigError(f"{subject.manifest.entry} cannot be imported: {''.join(last)[:200]}")

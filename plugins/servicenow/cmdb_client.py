@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_ITEMS = 20
 MAX_RELATIONS = 20
+MAX_NAMESAKES = 3
 DEPTH = 3
 """How many steps up, from an item to what leans on it, a service is looked for."""
 MAX_ASKED = 100
@@ -51,16 +52,19 @@ class CmdbClient:
         self._http, self._tables = http, tables
         self._base_url = base_url.rstrip("/")
 
-    async def context(self, table: str, sys_id: str, item_id: str | None = None) -> DeviceContext | None:
+    async def context(self, table: str, sys_id: str, device: Mapping[str, Any]) -> DeviceContext | None:
         """The items a record is about (its `cmdb_ci` first, then its affected CIs) with their relations, and the services affected:
         its own `business_service`, and every service that leans on an item within three steps. None when it names neither.
 
-        Takes at most seven requests whatever the record, and shows at most 20 items of 20 relations each.
+        `device` is what a delivery called it, perhaps another tool's: an item here by its sys_id, else by its name or serial number.
+        Takes at most nine requests whatever the record, and shows at most 20 items of 20 relations each.
         """
         named = await self._tables.row(table, sys_id, ("cmdb_ci", "business_service"), display=BOTH_VALUES)
         affected, _ = await self._tables.rows("task_ci", f"task={escaped(sys_id)}^ORDERBYsys_id", ("ci_item",), limit=MAX_ITEMS)
-        wanted = [item_id, id_of(named.get("cmdb_ci")), *(id_of(row.get("ci_item")) for row in affected)]
+        wanted = [id_of(device.get("id")), id_of(named.get("cmdb_ci")), *(id_of(row.get("ci_item")) for row in affected)]
         ids = [i for i in dict.fromkeys(wanted) if i is not None and SYS_ID.fullmatch(i)][:MAX_ITEMS]
+        if not ids:
+            ids = await self._ids_of(device)
         services = [name] if (name := shown(named.get("business_service"))) else []
         if not ids:
             return DeviceContext(items=(), services=tuple(services)) if services else None
@@ -95,6 +99,18 @@ class CmdbClient:
             attributes={name: value for name, value in told.items() if value and not name.startswith("sys_") and name != "name"},
             relations=tuple(relations[:MAX_RELATIONS]),
         )
+
+    async def _ids_of(self, device: Mapping[str, Any]) -> list[str]:
+        """Items that carry another tool's serial number or, failing that, name for a device; none where so many do that none is meant."""
+        for column, keys in (("serial_number", ("serial_number", "serialNumber")), ("name", ("name",))):
+            value = next((text for key in keys if (text := text_of(device.get(key)).strip())), "")
+            if value and value.isprintable():
+                query = f"{column}={escaped(value)}^ORDERBYsys_id"
+                rows, _ = await self._tables.rows("cmdb_ci", query, ("sys_id", column), limit=MAX_NAMESAKES + 1)
+                found = [text_of(row.get("sys_id")) for row in rows if text_of(row.get(column)).casefold() == value.casefold()]
+                if 0 < len(found) <= MAX_NAMESAKES:
+                    return found
+        return []
 
     async def _items(self, ids: Sequence[str]) -> list[Row]:
         rows, _ = await self._tables.rows("cmdb_ci", f"sys_idIN{','.join(ids)}", ITEM_FIELDS, limit=MAX_ITEMS, display=BOTH_VALUES)

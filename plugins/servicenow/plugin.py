@@ -284,8 +284,7 @@ class ServiceNowPlugin(TicketingToolPlugin):
     async def device_context(self, ticket: TicketMetadata) -> DeviceContext | None:
         """The configuration items a ticket is about, their relations and the services that lean on them; None when it names none."""
         sys_id, table = await self._locator.where(ticket.ticket_id)
-        told = ticket.device.get("id") if ticket.device else None
-        return await self._cmdb.context(table, sys_id, told if isinstance(told, str) else None)
+        return await self._cmdb.context(table, sys_id, ticket.device or {})
 
     async def configuration_item(self, class_name: str, item_id: str) -> ConfigurationItem:
         """One item with all its class's attributes."""

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -415,6 +416,26 @@ async def test_a_ticket_about_nothing_has_no_context(here: ServiceNowSandbox) ->
         shop = await plugin.create_ticket(a_ticket(custom_fields={"business_service": a_sys_id("cmdb_ci", "shop")}))
         context = await plugin.device_context(await plugin.get_ticket(shop.ticket_id))
         assert context is not None and (context.items, context.services) == ((), ("Online shop",))
+
+
+async def test_another_tools_name_for_a_device_finds_the_item(here: ServiceNowSandbox) -> None:
+    """`enrich` asks about the linked ticket with what the source called its device; a name that half the CMDB bears says nothing."""
+    for n in range(5):
+        here.seed("cmdb_ci_server", {"name": "localhost", "serial_number": f"L{n}"})
+    async with connected(here) as plugin:
+        ref = await plugin.create_ticket(a_ticket())
+        ticket = await plugin.get_ticket(ref.ticket_id)
+        for device, names in (
+            ({"id": "4711", "name": "web-07"}, ["web-07"]),
+            ({"serial_number": "SN-4711"}, ["web-07"]),
+            ({"name": "localhost"}, []),
+            ({"name": "localhost", "serialNumber": "L3"}, ["localhost"]),
+            ({"name": "nobody's^ORname=web-07"}, []),
+            ({"name": "\n"}, []),
+            ({"asset_id": 12}, []),
+        ):
+            context = await plugin.device_context(replace(ticket, device=device))
+            assert ([item.name for item in context.items] if context else []) == names, device
 
 
 async def test_a_circle_in_the_cmdb_ends(here: ServiceNowSandbox) -> None:

@@ -8,7 +8,7 @@ import threading
 
 from plugins.api import ApiError, TicketingToolPlugin
 from plugins.capabilities import CAPABILITIES
-from plugins.conformance.check import CheckFailed, check, require
+from plugins.conformance.check import CheckFailed, NotApplicable, check, require
 from plugins.conformance.figures import import_probe, load_ms
 from plugins.conformance.proxy import ProxyFault
 from plugins.conformance.stand import Stand, until
@@ -16,6 +16,8 @@ from plugins.http.limits import Limits
 
 WARM_MS, COLD_MS = 20.0, 200.0
 BASIC = ("get_ticket", "create_ticket", "update_ticket", "add_note", "find_by_external_id", "has_update", "has_note", "health_check")
+PROMISED = {"cmdb": "device_context", "assets": "device_context", "sla": "sla_targets", "directory": "find_people"}
+"""As plugins/capabilities.py has it."""
 HEADINGS = (
     "What you get",
     "Before you start",
@@ -42,6 +44,21 @@ async def manifest(stand: Stand) -> None:
     require(not strange, f"no such capability: {', '.join(sorted(strange))}")
     undone = [name for name in told.methods if getattr(kind, name) is getattr(TicketingToolPlugin, name, None) and "attachment" in name]
     require(not undone, f"plugin.toml lists what the class does not do: {', '.join(undone)}")
+
+
+@check(
+    "lifecycle.capabilities", "Each named capability has the methods it promises, listed: whoever asks a plugin for devices gets devices."
+)
+async def capabilities(stand: Stand) -> None:
+    told = stand.subject.manifest
+    if not told.capabilities:
+        raise NotApplicable("plugin.toml names no capabilities")
+    for capability, method in PROMISED.items():
+        if capability in told.capabilities:
+            require(method in told.methods, f"the capability {capability} promises {method}, which plugin.toml does not list")
+            require(
+                callable(getattr(stand.subject.kind, method, None)), f"the capability {capability} promises {method}, which is not there"
+            )
 
 
 @check("lifecycle.readme", "Every tool's page has the same headings in the same order, so whoever connects a second tool knows their way.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
@@ -52,21 +54,36 @@ def keys(stand: Stand, live: Sequence[bytes | None]) -> Secrets:
     return secrets
 
 
-def proof(plugin: TicketingToolPlugin, delivery: Delivery) -> list[str]:
-    """The headers without which the delivery is refused."""
+class Proof(NamedTuple):
+    """One part of a delivery without which it is refused: a header, or a parameter of the address."""
+
+    delivery: Delivery
+    name: str
+    value: str
+    in_query: bool
+
+    def instead(self, value: str | None) -> Delivery:
+        """The delivery with another value there; None leaves it out."""
+        if self.in_query:
+            pairs = [(n, v) for n, v in parse_qsl(self.delivery.query, keep_blank_values=True) if n != self.name]
+            pairs += [(self.name, value)] if value is not None else []
+            return changed(self.delivery, query=urlencode(pairs, errors="surrogatepass"))
+        headers = {n: v for n, v in self.delivery.headers.items() if n != self.name}
+        return changed(self.delivery, headers=headers if value is None else {**headers, self.name: value})
+
+
+def proofs(plugin: TicketingToolPlugin, delivery: Delivery) -> list[Proof]:
+    """Everything in the delivery that proves it; never nothing."""
+    parts = [Proof(delivery, name, value, False) for name, value in delivery.headers.items() if name not in NOT_PROOF]
+    parts += [Proof(delivery, name, value, True) for name, value in parse_qsl(delivery.query, keep_blank_values=True)]
     needed = []
-    for name in delivery.headers:
-        if name in NOT_PROOF:
-            continue
+    for part in parts:
         try:
-            plugin.validate_webhook(changed(delivery, headers=without(delivery.headers, name)))
+            plugin.validate_webhook(part.instead(None))
         except WebhookRejected:
-            needed.append(name)
+            needed.append(part)
+    require(needed, "no header and no part of the address is needed: whatever is left out, the delivery is accepted")
     return needed
-
-
-def without(headers: Mapping[str, str], name: str) -> dict[str, str]:
-    return {n: v for n, v in headers.items() if n != name}
 
 
 def signed_body(stand: Stand) -> None:
@@ -97,12 +114,11 @@ async def missing(stand: Stand) -> None:
 )
 async def each_header(stand: Stand) -> None:
     delivery, plugin = await stand.delivery(), stand.reader()
-    for name in proof(plugin, delivery):
-        value = delivery.headers[name]
+    for part in proofs(plugin, delivery):
+        value = part.value
         at = len(value) // 2
         letter = "b" if value[at] != "b" else "c"
-        headers = {**delivery.headers, name: value[:at] + letter + value[at + 1 :]}
-        refused(plugin, changed(delivery, headers=headers), f"a delivery with one letter of {name} altered")
+        refused(plugin, part.instead(value[:at] + letter + value[at + 1 :]), f"a delivery with one letter of {part.name} altered")
 
 
 @check("verification.tampered_body", "A body altered on the way is refused: the signature stands for every byte of it.")
@@ -189,11 +205,10 @@ async def no_key(stand: Stand) -> None:
 @check("verification.cut_short", "A signature is compared whole: its beginning, or nothing, proves nothing.")
 async def cut_short(stand: Stand) -> None:
     delivery, plugin = await stand.delivery(), stand.reader()
-    for name in proof(plugin, delivery):
-        value = delivery.headers[name]
-        for kept in (len(value) - 1, len(value) // 2, 1, 0):
-            headers = {**delivery.headers, name: value[:kept]}
-            refused(plugin, changed(delivery, headers=headers), f"a delivery with {kept} of {len(value)} letters of {name}")
+    for part in proofs(plugin, delivery):
+        size = len(part.value)
+        for kept in (size - 1, size // 2, 1, 0):
+            refused(plugin, part.instead(part.value[:kept]), f"a delivery with {kept} of {size} letters of {part.name}")
 
 
 @check(
@@ -202,10 +217,9 @@ async def cut_short(stand: Stand) -> None:
 )
 async def hostile_header(stand: Stand) -> None:
     delivery, plugin = await stand.delivery(), stand.reader()
-    for name in proof(plugin, delivery):
-        real = delivery.headers[name]
-        for odd in ("ü漢", real + "é", "\udc80", "\x00", "=" * 99, ",", "sha256=", "Basic é", "Bearer ", "a.b.c", "x" * (1 << 20)):
-            refused(plugin, changed(delivery, headers={**delivery.headers, name: odd}), f"a delivery with odd text in {name}")
+    for part in proofs(plugin, delivery):
+        for odd in ("ü漢", part.value + "é", "\udc80", "\x00", "=" * 99, ",", "sha256=", "Basic é", "Bearer ", "a.b.c", "x" * (1 << 20)):
+            refused(plugin, part.instead(odd), f"a delivery with odd text in {part.name}")
 
 
 @check("verification.too_old", "A delivery recorded yesterday cannot be played again: its signed time is compared with received_at.")

@@ -14,8 +14,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus
 
 from plugins.api import Delivery, NotADelivery
 from plugins.freshservice.records import BY_PREFIX, RECORDS, TICKET, Record, parse_id
-from plugins.mapping import FieldMap, to_id, to_text
-from plugins.repair import lenient_object
+from plugins.mapping import FieldMap, json_object, to_id, to_text
 from plugins.richtext import from_html, to_plain
 
 Json = dict[str, Any]
@@ -85,20 +84,29 @@ def decoded(delivery: Delivery) -> Json:
     body = delivery.body
     start = body.lstrip()[:3]
     if start[:1] == b"{" or (b"=" not in body and start != b"%7B"):
-        return lenient_object(body)
+        return _object(body)
     text = body.decode("utf-8", "replace")
     if start == b"%7B":
-        return lenient_object(unquote_plus(text).rstrip("= \r\n").encode())
+        return _object(unquote_plus(text).rstrip("= \r\n").encode())
     try:
         form = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=200))
     except ValueError:
         raise NotADelivery("the form has more than 200 fields") from None
     for name in ("payload", "data", "json", "body"):
         if form.get(name, "").lstrip()[:1] == "{":
-            return lenient_object(form[name].encode("utf-8", "replace"))
+            return _object(form[name].encode("utf-8", "replace"))
     if len(form) == 1 and not next(iter(form.values())):
         raise NotADelivery("the body is neither JSON nor a form; choose JSON encoding in the automator's webhook")
     return {name[name.rfind("[") + 1 :].rstrip("]") or name: value for name, value in form.items()}
+
+
+def _object(body: bytes) -> Json:
+    try:
+        return json_object(body)
+    except NotADelivery:
+        from plugins.repair import lenient_object  # its patterns take milliseconds to compile, and most bodies are sound
+
+        return lenient_object(body)
 
 
 def _unwrapped(document: Json) -> Json:

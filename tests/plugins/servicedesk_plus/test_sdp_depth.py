@@ -33,14 +33,15 @@ from plugins.servicedesk_plus.answers import attachment_of, clocks_of, worklog_o
 from plugins.servicedesk_plus.modules import CHANGES, REQUESTS, used_modules
 from plugins.servicedesk_plus.plugin import ServiceDeskPlusPlugin
 from schemas.ids import new_event_id
+from tests.plugins.sandbox_thread import SandboxThread
 
 ALL = {"modules": ["changes", "problems"]}
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess("servicedesk_plus") as process:
-        yield process
+    with SandboxThread("servicedesk_plus") as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

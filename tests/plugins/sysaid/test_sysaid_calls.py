@@ -30,6 +30,7 @@ from plugins.marker import note_marker
 from plugins.sandbox.server import SandboxProcess
 from plugins.sysaid.plugin import SysAidPlugin
 from schemas.ids import new_event_id
+from tests.plugins.sandbox_thread import SandboxThread
 
 LAPTOP = "0A-3E-E9-13-2B-E4"
 BOTH = pytest.mark.parametrize("api", ["classic", "developers"])
@@ -41,8 +42,8 @@ class TestSysAid(ConformanceSuite):
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess("sysaid") as process:
-        yield process
+    with SandboxThread("sysaid") as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

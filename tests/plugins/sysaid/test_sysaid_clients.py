@@ -1,4 +1,4 @@
-"""A SysAid client nobody here wrote, against our sandbox: python-sysaid, https://pypi.org/project/python-sysaid/."""
+"""A SysAid client nobody here wrote, against our sandbox: the distribution python-sysaid."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from plugins.sandbox.server import SandboxProcess
+from tests.plugins.sandbox_thread import SandboxThread
 
 sysaid = pytest.importorskip("sysaid", reason="the client python-sysaid is not installed")
 if not hasattr(sysaid, "SysAid"):
@@ -17,8 +18,8 @@ from sysaid import exceptions  # noqa: E402 - only when it is there
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess("sysaid") as process:
-        yield process
+    with SandboxThread("sysaid") as running:
+        yield running
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from plugins.sandbox.server import SandboxProcess
+from tests.plugins.sandbox_thread import SandboxThread
 
 pytestmark = pytest.mark.skipif("AI_AGENTS_REFERENCE" not in os.environ, reason="AI_AGENTS_REFERENCE does not name the reference folder")
 RECORDS = "/v1/service-records"
@@ -30,8 +31,8 @@ def operations() -> dict[str, tuple[str, int]]:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess("sysaid") as process:
-        yield process
+    with SandboxThread("sysaid") as running:
+        yield running
 
 
 def test_each_call_answers_with_the_status_its_operation_has(operations: dict[str, tuple[str, int]], sandbox: SandboxProcess) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugins.api import ConfigurationItem, DeviceContext, Relation
 from plugins.http.limits import segment
-from plugins.servicenow.api_client import BOTH_VALUES, Row, ServiceNowClient, escaped, result_of
+from plugins.servicenow.api_client import BOTH_VALUES, Row, ServiceNowClient, escaped, result_of, searchable
 from plugins.servicenow.payload import SYS_ID, id_of, shown, text_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class CmdbClient:
         """Items that carry another tool's serial number or, failing that, name for a device; none where so many do that none is meant."""
         for column, keys in (("serial_number", ("serial_number", "serialNumber")), ("name", ("name",))):
             value = next((text for key in keys if (text := text_of(device.get(key)).strip())), "")
-            if value and value.isprintable():
+            if value and searchable(value):
                 query = f"{column}={escaped(value)}^ORDERBYsys_id"
                 rows, _ = await self._tables.rows("cmdb_ci", query, ("sys_id", column), limit=MAX_NAMESAKES + 1)
                 found = [text_of(row.get("sys_id")) for row in rows if text_of(row.get(column)).casefold() == value.casefold()]

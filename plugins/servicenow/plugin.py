@@ -37,7 +37,7 @@ from plugins.marker import same_marker
 from plugins.servicenow import journal
 from plugins.servicenow.api_client import BOTH_VALUES, Row, ServiceNowClient, escaped, servicenow_error
 from plugins.servicenow.columns import Columns
-from plugins.servicenow.locating import MAX_ASKED, Locator, chunks, missing
+from plugins.servicenow.locating import Locator, chunks, missing
 from plugins.servicenow.payload import ServiceNowPayload, id_of, shown, text_of
 from plugins.servicenow.webhook_validator import ServiceNowValidator
 from plugins.servicenow.writing import EXTERNAL_ID_FIELD, ServiceNowWriter, check_kept, columns_sent
@@ -151,24 +151,14 @@ class ServiceNowPlugin(TicketingToolPlugin):
         return self._read(await self._api.row(table, sys_id, display=BOTH_VALUES), table)
 
     async def get_ticket_batch(self, ticket_ids: Sequence[str]) -> AsyncIterator[BatchResult]:
-        """By hundreds: one query finds their tables, one batch reads each table's records; whatever neither answers is NotFound."""
+        """By hundreds: one query finds their tables, one batch reads each table's records; what is in neither answer is NotFound."""
         for asked in chunks(ticket_ids):
             try:
                 located = await self._locator.some(asked)
                 tables: dict[str, list[str]] = {}
                 for at in located.values():
                     tables.setdefault(at.table, []).append(at.sys_id)
-                listings = {
-                    table: self._api.listing_of(table, f"sys_idIN{','.join(ids)}", (), display=BOTH_VALUES, limit=MAX_ASKED)
-                    for table, ids in tables.items()
-                }
-                answers = await self._api.batch(listings) if listings else {}
-                rows: dict[str, tuple[str, Row]] = {}
-                for table, answer in answers.items():
-                    if (error := servicenow_error(answer)) is not None:
-                        raise error
-                    for row in (answer.json() or {}).get("result") or ():
-                        rows[text_of(row.get("sys_id"))] = (table, row)
+                rows = {text_of(row.get("sys_id")): (table, row) for table, row in await self._api.records(tables)}
             except ApiError as exc:
                 for ticket_id in asked:
                     yield BatchResult(ticket_id, error=exc)

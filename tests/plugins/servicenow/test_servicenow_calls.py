@@ -281,6 +281,20 @@ async def test_what_a_batch_had_no_time_for_is_sent_again(here: ServiceNowSandbo
         assert left and all(isinstance(error, CallTimedOut) and error.in_doubt for error in left)
 
 
+async def test_many_are_read_where_a_batch_has_no_time_or_is_closed(here: ServiceNowSandbox) -> None:
+    """A listing left out is no proof that its records are gone."""
+    async with connected(here) as plugin:
+        ids = [
+            (await plugin.create_ticket(a_ticket(type=kind))).ticket_id for kind in (TicketType.INCIDENT, TicketType.CHANGE) for _ in "ab"
+        ]
+        here.keys.put("batch_room", 1)
+        assert {r.ticket_id: r.error async for r in plugin.get_ticket_batch(ids)} == dict.fromkeys(ids)
+        here.faults.arm(b'{"status": 403, "path": "/api/now/v1/batch"}')
+        assert {r.ticket_id: r.error async for r in plugin.get_ticket_batch(ids)} == dict.fromkeys(ids)
+        here.faults.arm(b'{"status": 500, "path": "/api/now/v1/batch", "times": 9}')
+        assert all([isinstance(r.error, ServerError) async for r in plugin.get_ticket_batch(ids)])
+
+
 async def test_without_a_batch_api_updates_go_side_by_side(sandbox: SandboxProcess) -> None:
     """An ACL on the batch endpoint must not mean an hour of waiting."""
     async with connected(sandbox) as plugin:
@@ -432,6 +446,7 @@ async def test_another_tools_name_for_a_device_finds_the_item(here: ServiceNowSa
             ({"name": "localhost", "serialNumber": "L3"}, ["localhost"]),
             ({"name": "nobody's^ORname=web-07"}, []),
             ({"name": "\n"}, []),
+            ({"name": "javascript:gs.sleep(9)"}, []),
             ({"asset_id": 12}, []),
         ):
             context = await plugin.device_context(replace(ticket, device=device))

@@ -170,7 +170,7 @@ class CherwellReader:
         return own if own is not None else IDS.get(document, name)
 
     def _ids(self, document: Json) -> tuple[str | None, ObjectMap | None, str]:
-        name = to_text(self._value(document, "object")).strip() or self.first.name
+        name = to_text(self._value(document, "object")).strip() or self._object_of_event(document) or self.first.name
         made = self.object_named(name)
         record, public = to_id(self._value(document, "record")), to_id(self._value(document, "public"))
         if public is not None and is_record_id(public):
@@ -179,6 +179,11 @@ class CherwellReader:
         chosen = own or ((record or public) if self._by_record else (public or record))
         name = made.name if made is not None else re.sub(r"\W", "", name)[:64] or self.first.name
         return (ticket_id_of(name, chosen, self.first.name) if chosen else None), made, name
+
+    def _object_of_event(self, document: Json) -> str:
+        """The object an event's name begins with ("change.updated"), where the body names none."""
+        word = re.split(r"[\s.:/]", to_text(self._value(document, "event")).strip())[0].casefold()
+        return next((made.name for made in self.objects.values() if word in (made.kind.value, made.name.casefold())), "")
 
     # both --------------------------------------------------------------------------------------------------------------
     def _metadata(
@@ -195,8 +200,8 @@ class CherwellReader:
         def worded(canonical: str, words: WordMap[Any]) -> Any:
             word = to_text(field(canonical)).strip()
             found = words(word)
-            if word and found is words.unknown:
-                unknown[canonical] = word[:80]
+            if found is words.unknown and (word or self._misnamed(document, fields, canonical)):
+                unknown[canonical] = word[:80] or f"(no field {fields[canonical]})"
             return found
 
         type_ = made.kind if made is not None else self._types(name)
@@ -239,6 +244,11 @@ class CherwellReader:
             url=to_text(self._value(document, "url")) or self.url_of(record, made or self.first) if self._base else None,
             extra=extra,
         )
+
+    @staticmethod
+    def _misnamed(document: Json, fields: Mapping[str, str], canonical: str) -> bool:
+        """Whether a whole record lacks the mapped field: then it has another name in this Cherwell."""
+        return "own fields" in document and canonical in fields and fields[canonical].casefold() not in document
 
     def _tell_event(self, document: Json, extra: dict[str, Any], change: TicketChange) -> TicketChange:
         """What only an event tells: its comment, the fields it changed."""

@@ -116,13 +116,14 @@ def _cell(value: Any) -> Any:
 def _table(data: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         numeric = bool(data) and all(isinstance(row.get(name), (int, float)) and not isinstance(row.get(name), bool) for row in data)
         table.add_column(name.upper(), justify="right" if numeric else "left", overflow="fold")
     for row in data:
-        table.add_row(*(str(_cell(row.get(name))) for name in names))
+        table.add_row(*(Text(str(_cell(row.get(name)))) for name in names))  # a ticket's "[/b]" is words, not markup
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)

@@ -116,6 +116,8 @@ def test_an_event_is_named_by_its_word_or_by_what_a_record_can_only_say_then() -
             {"event": "updated", "changed": ["state"], "state": "Resolved"},
             {"event": "updated", "changed": ["priority"], "state": "Resolved"},
             {"event": "updated", "changed": [], "comment": "Look here"},
+            {"event": "commented", "changed": ["state"], "state": "Resolved", "comment": "New roller"},
+            {"event": "commented", "changed": ["priority"], "state": "Resolved", "comment": "New roller"},
         )
     }
     assert list(kinds.values()) == [
@@ -129,6 +131,8 @@ def test_an_event_is_named_by_its_word_or_by_what_a_record_can_only_say_then() -
         TicketChange.UNKNOWN,
         TicketChange.RESOLVED,
         TicketChange.UPDATED,
+        TicketChange.COMMENTED,
+        TicketChange.RESOLVED,
         TicketChange.COMMENTED,
     ]
 

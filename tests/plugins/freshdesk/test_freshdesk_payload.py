@@ -321,3 +321,23 @@ def test_every_recorded_delivery_is_read() -> None:
         assert PAYLOAD.metadata(delivery).requester == "requester-bob@example.com"
     with pytest.raises(NotADelivery, match="names no ticket"):
         PAYLOAD.metadata(a_delivery((folder / "app_event_onTicketCreate.json").read_bytes()))
+
+
+@pytest.mark.skipif("AI_AGENTS_REFERENCE" not in os.environ, reason="AI_AGENTS_REFERENCE does not name the reference folder")
+def test_every_recorded_ticket_is_read() -> None:
+    """As the API answered them to others; 8 is a status of that account's own."""
+    seen = 0
+    for path in (Path(os.environ["AI_AGENTS_REFERENCE"]) / "payloads" / "freshdesk").glob("*ticket*.json"):
+        document = json.loads(path.read_bytes())
+        rows = document if isinstance(document, list) else document.get("results", [document])
+        for shown in rows:
+            if "requester_id" not in shown:
+                continue
+            seen += 1
+            ticket = PAYLOAD.ticket(shown)
+            assert ticket.priority is not Priority.UNKNOWN and ticket.sla_due_at and ticket.created_at
+            assert ticket.subject == (shown.get("subject") or "")
+            assert (ticket.status is TicketStatus.UNKNOWN) == (shown["status"] == 8)
+            labelled = FreshdeskPayload("acme", {"words": {"status": {"xyz test status": "pending"}}}).ticket(shown, "xyz test status")
+            assert labelled.status is TicketStatus.PENDING
+    assert seen > 20

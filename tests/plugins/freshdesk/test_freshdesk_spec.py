@@ -107,6 +107,38 @@ def test_answers_are_as_described(description: Any, client: httpx.Client) -> Non
     check(description, "/tickets", client.get("/tickets", headers={"Authorization": "Basic eDp5"}))
 
 
+def recorded(name: str) -> Any:
+    """An answer of a real account, as a client's tests keep it."""
+    return json.loads((Path(os.environ["AI_AGENTS_REFERENCE"]) / "payloads" / "freshdesk" / name).read_bytes())
+
+
+def test_answers_have_what_recorded_ones_have(client: httpx.Client) -> None:
+    """A client may lean on any of it. Left out: what only trackers and old accounts show."""
+    ticket = {"subject": "x", "description": "y", "email": "cora@customer.example", "status": 2, "priority": 3}
+    made = client.post("/tickets", json=ticket).json()
+    rare = {"associated_tickets_count", "associated_tickets_list", "structured_description", "sentiment_score", "initial_sentiment_score"}
+    assert set(recorded("r7_create_ticket_few_parameters.json")) - rare <= set(made)
+    assert set(recorded("r7_get_tickets_no_parameters.json")[0]) - rare <= set(client.get("/tickets").json()[0])
+    note = client.post(f"/tickets/{made['id']}/notes", json={"body": "n"}).json()
+    assert set(recorded("pyfd_note_1.json")) <= set(note)
+    reply = client.post(f"/tickets/{made['id']}/reply", json={"body": "n"}).json()
+    assert set(recorded("pyfd_reply_1.json")) <= set(reply)
+    me = client.get("/agents/me").json()
+    assert set(recorded("pyfd_agent_1.json")) <= set(me) and set(recorded("pyfd_agent_1.json")["contact"]) <= set(me["contact"])
+    contact = client.post("/contacts", json={"name": "R", "email": "r@glass.example"}).json()
+    assert set(recorded("hull_api__create_contact.json")) - {"avatar"} <= set(contact)
+    company = client.post("/companies", json={"name": "Recorded Inc."}).json()
+    assert set(recorded("hull_api__create_company.json")) <= set(company)
+    field = next(f for f in recorded("r7_get_ticket_fields.json") if f["name"] == "status")
+    ours = next(f for f in client.get("/ticket_fields").json() if f["name"] == "status")
+    assert {name: type(value) for name, value in field.items() if name in ours} == {
+        name: type(ours[name]) for name in field if name in ours
+    }
+    refused = client.get("/tickets?order_by=nothing").json()
+    assert set(recorded("r7_get_tickets_invalid_company_id.json")) == set(refused)
+    assert set(recorded("r7_filter_tickets.json")) == set(client.get('/search/tickets?query="priority:3"').json())
+
+
 def test_webhooks_are_as_described(sandbox: SandboxProcess) -> None:
     """Simple content; ids come as text in every recorded delivery, which the description calls numbers."""
     schema = nullable(specification("freshdesk-webhook-asyncapi.yaml")["components"]["schemas"]["WebhookPayload"])

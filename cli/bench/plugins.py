@@ -74,14 +74,17 @@ async def _pure(stand: Stand) -> tuple[float, float]:
     from plugins.conformance.figures import p99_us
 
     genuine, verifier = await stand.delivery(), stand.reader()
+    tool = stand.subject.manifest.tool_type
     readers = [(stand.reader(**f.settings), delivery_of(f)) for f in stand.subject.fixtures if not (f.told or {}).get("error")]
+    if not readers:
+        raise CommandError(f"{tool}: its folder has no fixtures, so there is nothing to read", NOT_FOUND)
 
     def extract(number: int) -> None:
         reader, delivery = readers[number % len(readers)]
         try:
             reader.extract_metadata(delivery)
         except NotADelivery as exc:
-            raise CommandError(f"{stand.subject.manifest.tool_type}: a fixture that should yield a ticket does not: {exc}", FAILED) from exc
+            raise CommandError(f"{tool}: a fixture that should yield a ticket does not: {exc}", FAILED) from exc
 
     return p99_us(lambda number: verifier.validate_webhook(genuine), ROUNDS) / 1000, p99_us(extract, ROUNDS) / 1000
 
@@ -139,5 +142,7 @@ def bench_plugins(tools: tuple[str, ...], output: str) -> None:
         raise CommandError(str(exc), NOT_FOUND) from exc
     except (ApiError, SandboxFailed) as exc:
         raise CommandError(str(exc)) from exc
+    except TimeoutError as exc:
+        raise CommandError(f"{tool}: its sandbox sent no webhook; run: ai-agents plugin test {tool}") from exc
     columns = ["plugin", "what", "value", "unit", "target", "given", "met"]
     rows(({**msgspec.to_builtins(figure), "met": figure.met} for figure in found), output, columns)

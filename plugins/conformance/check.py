@@ -81,6 +81,11 @@ def all_checks() -> tuple[Check, ...]:
     return tuple(sorted(_found.values(), key=lambda c: order.index(c.family)))
 
 
+def same(got: object, wanted: object, what: str) -> None:
+    """Fails the check unless both are equal; `what` names them."""
+    require(got == wanted, f"{what}: {got!r}, {wanted!r} is expected")
+
+
 def require(kept: object, detail: str) -> None:
     """Fails the check with `detail` unless `kept` is true."""
     if not kept:

@@ -37,7 +37,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 async def outcome_of(check: Check, subject: Subject, sandbox: SandboxProcess) -> Outcome:
     """One check on a stand of its own; raises nothing."""
-    began, result, detail = time.perf_counter(), "passed", ""
+    result: Result = "passed"
+    began, detail = time.perf_counter(), ""
     try:
         async with asyncio.timeout(CHECK_SECONDS), Stand(subject, sandbox) as stand:
             await check.run(stand)
@@ -51,7 +52,7 @@ async def outcome_of(check: Check, subject: Subject, sandbox: SandboxProcess) ->
         result, detail = "failed", f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
     return Outcome(
         check=check.name,
-        result=result,  # type: ignore[arg-type]  # one of the three, set above
+        result=result,
         detail=detail,
         seconds=round(time.perf_counter() - began, 3),
         why=check.why,

@@ -160,28 +160,26 @@ class Stand:
 
     def webhook_secrets(self) -> set[str]:
         """The values of the webhook's settings that the manifest calls secret."""
-        found = set()
-        for path, setting in self.subject.manifest.settings.items():
-            head, _, name = path.partition(".")
-            value = self.settings().get("webhook", {}).get(name) if head == "webhook" else None
-            if setting.secret and isinstance(value, str):
-                found.add(value)
-        return found
+        return self._secrets("webhook.")
 
     def secrets_in_use(self) -> set[str]:
         """Every credential of this connection: the webhook's, and the API's."""
-        auth = _texts(self.sandbox.credentials.get("auth"))
-        names = {path.partition(".")[2] for path, setting in self.subject.manifest.settings.items() if setting.secret}
-        return self.webhook_secrets() | {value for name, value in auth.items() if name in names and len(value) >= 8}
+        return self._secrets("")
+
+    def _secrets(self, beneath: str) -> set[str]:
+        settings, found = self.settings(), set()
+        for path, setting in self.subject.manifest.settings.items():
+            if setting.secret and path.startswith(beneath):
+                value: Any = settings
+                for name in path.split("."):
+                    value = value.get(name) if isinstance(value, Mapping) else None
+                found |= {value} if isinstance(value, str) and value else set()
+        return found
 
 
 def as_written(reference: str) -> Sequence[bytes]:
     """Secrets of a stand: each reference is its own value."""
     return [reference.encode()]
-
-
-def _texts(value: Any) -> Mapping[str, str]:
-    return {name: text for name, text in value.items() if isinstance(text, str)} if isinstance(value, Mapping) else {}
 
 
 async def until(found: Callable[[], Any], seconds: float = 5.0) -> None:

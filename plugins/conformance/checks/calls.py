@@ -29,7 +29,7 @@ from plugins.api import (
     ValidationRefused,
 )
 from plugins.conformance.builders import MANY, a_change, a_note
-from plugins.conformance.check import CheckFailed, NotApplicable, check, require
+from plugins.conformance.check import CheckFailed, NotApplicable, check, require, same
 from plugins.conformance.proxy import ProxyFault
 from plugins.conformance.stand import IMPATIENT, Stand
 from plugins.http.limits import Limits
@@ -60,10 +60,6 @@ async def metadata_of(plugin: TicketingToolPlugin, ticket_id: str) -> TicketMeta
     metadata = await plugin.get_ticket(ticket_id)
     require(isinstance(metadata, TicketMetadata), f"get_ticket answers {type(metadata).__name__}")
     return metadata
-
-
-def same(got: object, wanted: object, what: str) -> None:
-    require(got == wanted, f"{what}: {got!r}, {wanted!r} is expected")
 
 
 @check("calls.create", "A mirrored ticket that loses its words on the way is worse than none.")

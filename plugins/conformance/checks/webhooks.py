@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plugins.api import NewNote, Priority, TicketChange, TicketingToolPlugin, TicketMetadata
 from plugins.conformance.builders import a_change
-from plugins.conformance.check import check, require
+from plugins.conformance.check import check, require, same
 from plugins.conformance.receiver import Receiver
 from plugins.conformance.stand import Stand, sandbox_of
 from plugins.marker import find_marker, note_marker
@@ -22,10 +22,6 @@ async def told(plugin: TicketingToolPlugin, receiver: Receiver) -> TicketMetadat
     metadata = plugin.extract_metadata(delivery)
     require(plugin.ticket_key(delivery) == metadata.ticket_id, "ticket_key and extract_metadata name different tickets")
     return metadata
-
-
-def same(got: object, wanted: object, what: str) -> None:
-    require(got == wanted, f"{what}: {got!r}, {wanted!r} is expected")
 
 
 @check("webhooks.peoples_work", "What a person does in the tool arrives in canonical words: created, changed, commented on.")

@@ -73,6 +73,7 @@ _CHANGED: Final[Mapping[str, str]] = {
     "agent_id": "assignee",
     "requester_id": "requester",
     "description_text": "description",
+    "due_by": "sla_due_at",
 }
 
 

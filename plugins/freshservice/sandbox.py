@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 import time
 from collections.abc import Callable, Mapping
 from secrets import token_urlsafe
@@ -18,12 +19,13 @@ from plugins.freshservice.records import RECORDS, TICKET, Record
 from plugins.freshservice.sandbox_desk import ServiceDesk, given_in
 from plugins.freshservice.sandbox_forms import faults_in, form_fields
 from plugins.freshservice.sandbox_pages import page, searched, shown
-from plugins.freshservice.sandbox_people import AGENT, CUSTOMER, INTEGRATION, approval, workspaces
+from plugins.freshservice.sandbox_people import AGENT, CUSTOMER, INTEGRATION, approval, matches, new_asset, workspaces
 from plugins.freshservice.sandbox_search import BadQuery, compiled
 from plugins.sandbox.http import Request, Response, json_response, route
 from plugins.sandbox.server import Actor, iso, now
 
 RATE_LIMIT = 500
+_CONDITION = re.compile(r'"(\w+):\s*\'([^\']*)\'"')
 TICKET_INCLUDES = frozenset(
     {
         "conversations", "requester", "requested_for", "stats", "problem", "assets", "change", "related_tickets", "department", "feedback",
@@ -182,7 +184,41 @@ class FreshserviceSandbox(ServiceDesk):
     # assets, people, workspaces, forms, files ----------------------------------------------------------------------------
     @route("GET", "/api/v2/assets")
     def list_assets(self, request: Request) -> Response:
-        return self._paged(self.assets.values(), request, "assets")
+        """All, or those one condition in double quotes matches, thirty a page: filter="asset_state:'IN STOCK'", search="name:'lt'"."""
+        query = request.query
+        found = [{name: value for name, value in asset.items() if name != "type_fields"} for asset in self.assets.values()]
+        for word in ("filter", "search"):
+            if word in query:
+                condition = _CONDITION.fullmatch(query[word])
+                if condition is None:
+                    return self._invalid([{"field": word, "message": "It should be a condition in double quotes", "code": "invalid_value"}])
+                found = [asset for asset in found if matches(asset, condition[1], condition[2], whole=word == "filter")]
+                request.query_string = f"page={query.get('page', '1')}"
+        return self._paged(found, request, "assets")
+
+    @route("POST", "/api/v2/assets")
+    def create_asset(self, request: Request) -> Response:
+        given = given_in(request)
+        if missing := [name for name in ("name", "asset_type_id") if not given.get(name)]:
+            return self._invalid([{"field": name, "message": "It should not be blank", "code": "missing_field"} for name in missing])
+        asset = new_asset(self.next_id("asset", 3), given)
+        self.assets.put(str(asset["display_id"]), asset)
+        return self._json({"asset": asset}, 201)
+
+    @route("PUT", "/api/v2/assets/{id}")
+    def update_asset(self, request: Request) -> Response:
+        asset = self.assets.get(request.params["id"])
+        if asset is None:
+            return self.refusal(404, request)
+        self.assets.put(request.params["id"], {**asset, **given_in(request), "updated_at": iso(now())})
+        return self._json({"asset": self.assets.get(request.params["id"])})
+
+    @route("DELETE", "/api/v2/assets/{id}")
+    def delete_asset(self, request: Request) -> Response:
+        if request.params["id"] not in self.assets:
+            return self.refusal(404, request)
+        self.assets.drop(request.params["id"])
+        return Response(204, b"", self._limits(1))
 
     @route("GET", "/api/v2/assets/{id}")
     def asset(self, request: Request) -> Response:

@@ -40,45 +40,33 @@ def first_people() -> list[dict[str, Any]]:
     return [dict(INTEGRATION), dict(AGENT), dict(CUSTOMER)]
 
 
+def new_asset(display_id: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """An asset with what is given, and nothing else filled."""
+    unset = ("description", "user_id", "department_id", "location_id", "agent_id", "group_id", "assigned_on", "end_of_life")
+    usual = {"impact": "low", "author_type": "User", "usage_type": "permanent", "asset_tag": f"ASSET-{display_id}", "workspace_id": 2}
+    times = {"created_at": SINCE, "updated_at": SINCE}
+    return {
+        "id": 21_000_900_000 + display_id,
+        "display_id": display_id,
+        **dict.fromkeys(unset),
+        **usual,
+        **times,
+        "type_fields": {},
+        **given,
+    }
+
+
 def first_assets() -> list[dict[str, Any]]:
     """A laptop with the fields of its type, and a printer without."""
-    shared = {
-        "description": None,
-        "impact": "low",
-        "author_type": "User",
-        "usage_type": "permanent",
-        "user_id": None,
-        "department_id": None,
-        "location_id": None,
-        "agent_id": None,
-        "group_id": None,
-        "assigned_on": None,
-        "end_of_life": None,
-        "workspace_id": 2,
-        "created_at": SINCE,
-        "updated_at": SINCE,
-    }
-    laptop = {
-        "id": 21_000_900_001,
-        "display_id": 1,
-        "name": "LT-0417",
-        "asset_type_id": 21_002_421_001,
-        "asset_tag": "ASSET-1",
-        "type_fields": {
-            "serial_number_21002421001": "SN-7F3A-0417",
-            "asset_state_21002421001": "In Use",
-            "product_21002421001": "Notebook 14",
-        },
-    }
-    printer = {
-        "id": 21_000_900_002,
-        "display_id": 2,
-        "name": "PR-0003",
-        "asset_type_id": 21_002_421_002,
-        "asset_tag": "ASSET-2",
-        "type_fields": {},
-    }
-    return [{**shared, **laptop}, {**shared, **printer}]
+    fields = {"serial_number_21002421001": "SN-7F3A-0417", "asset_state_21002421001": "In Use", "product_21002421001": "Notebook 14"}
+    laptop = new_asset(1, {"name": "LT-0417", "asset_type_id": 21_002_421_001, "type_fields": fields})
+    return [laptop, new_asset(2, {"name": "PR-0003", "asset_type_id": 21_002_421_002})]
+
+
+def matches(asset: Mapping[str, Any], name: str, wanted: str, *, whole: bool) -> bool:
+    """Whether a field is a value, or begins with it, without case."""
+    found = str(asset.get(name) or "").casefold()
+    return found == wanted.casefold() if whole else found.startswith(wanted.casefold())
 
 
 def workspaces() -> list[dict[str, Any]]:

@@ -178,4 +178,13 @@ def test_assets_people_and_workspaces_are_listed(sandbox: SandboxProcess, curl: 
     )
     assert {f["name"] for f in curl.get(f"{api}/ticket_form_fields").json()["ticket_fields"]} >= {"subject", "external_event"}
     assert curl.patch(f"{api}/assets/1").status_code == 405
+    made = curl.post(f"{api}/assets", json={"name": "PR-0004", "asset_type_id": 21_002_421_002}).json()["asset"]
+    assert curl.put(f"{api}/assets/{made['display_id']}", json={"impact": "high"}).json()["asset"]["impact"] == "high"
+    found = {
+        q: [a["name"] for a in curl.get(f"{api}/assets?{q}").json()["assets"]] for q in ("search=\"name:'pr'\"", "filter=\"impact:'HIGH'\"")
+    }
+    assert list(found.values()) == [["PR-0003", "PR-0004"], ["PR-0004"]]
+    assert curl.get(f"{api}/assets?filter=impact:'high'").json()["errors"][0]["field"] == "filter"
+    assert [curl.delete(f"{api}/assets/{made['display_id']}").status_code for _ in range(2)] == [204, 404]
+    assert curl.post(f"{api}/assets", json={}).status_code == 400
     assert json.loads(requests.get(f"{api}/tickets", auth=("no", "X")).content)["code"] == "invalid_credentials"

@@ -29,9 +29,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "/problems": {**RECORD, "requester_id": 21_001_397_503, "impact": 1, "due_by": "2026-04-01T00:00:00Z"},
     "/changes": {**PLANNED, "requester_id": 21_001_397_503, "impact": 1, "risk": 1, "change_type": 1},
     "/releases": {**PLANNED, "release_type": 1},
+    "/assets": {"name": "a", "asset_type_id": 1},
     "/tickets/{ticket_id}/notes": {"body": "n"},
     "/tickets/{ticket_id}/reply": {"body": "r"},
 }
+CHANGED = {"/assets/{asset_id}": {"impact": "high"}, "/tickets/{ticket_id}/restore": None}
 CALLS = [
     ("post", "/tickets", 201), ("get", "/tickets", 200), ("get", "/tickets/{ticket_id}", 200), ("put", "/tickets/{ticket_id}", 200),
     ("post", "/tickets/{ticket_id}/notes", 201), ("post", "/tickets/{ticket_id}/reply", 201),
@@ -39,7 +41,8 @@ CALLS = [
     ("post", "/problems", 201), ("get", "/problems", 200), ("get", "/problems/{problem_id}", 200), ("put", "/problems/{problem_id}", 200),
     ("post", "/changes", 201), ("get", "/changes", 200), ("get", "/changes/{change_id}", 200), ("put", "/changes/{change_id}", 200),
     ("post", "/releases", 201), ("get", "/releases", 200), ("get", "/releases/{release_id}", 200),
-    ("get", "/assets", 200), ("get", "/assets/{asset_id}", 200), ("get", "/agents", 200), ("get", "/requesters", 200),
+    ("post", "/assets", 201), ("get", "/assets", 200), ("get", "/assets/{asset_id}", 200), ("put", "/assets/{asset_id}", 200),
+    ("get", "/agents", 200), ("get", "/requesters", 200),
     ("delete", "/tickets/{ticket_id}", 204), ("put", "/tickets/{ticket_id}/restore", 204),
 ]  # fmt: skip
 
@@ -88,7 +91,7 @@ def test_each_described_answer_has_its_described_shape(sandbox: SandboxProcess, 
     for method, path, status in CALLS:
         operation = description["paths"][path][method]
         address = sandbox.base_url + "/api/v2" + "/".join("1" if part.startswith("{") else part for part in path.split("/"))
-        body = BODIES.get(path) if method == "post" else {"priority": 2} if method == "put" and "restore" not in path else None
+        body = BODIES.get(path) if method == "post" else CHANGED.get(path, {"priority": 2}) if method == "put" else None
         answer = session.request(method, address, json=body)
         assert answer.status_code == status, (method, path, answer.text)
         check(answer, operation, status, description)

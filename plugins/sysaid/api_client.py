@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from plugins.api import ApiError, FatalApiError, NotFound, PluginConfigError, PluginContext, TornAnswer
+from plugins.api import ApiError, Conflict, FatalApiError, NotFound, PluginConfigError, PluginContext, TornAnswer
 from plugins.http.errors import Answer, error_for
 from plugins.http.limits import segment
+from plugins.sysaid.payload import fold
 
 if TYPE_CHECKING:
     from plugins.http.client import ApiClient
@@ -24,6 +25,7 @@ Info = Mapping[str, Any]
 PAGE = 500
 MAX_IDS = 100
 MAX_PAGES = 200
+VERSION_TRIES = 3
 CLASSIC: Mapping[str, str] = {
     "login": "/api/v1/login",
     "records": "/api/v1/sr",
@@ -130,6 +132,20 @@ class SysAidClient:
         if version is not None:
             body["sr_version"] = version
         await self._http.request("PUT", self._record(ticket_id), json=body)
+
+    async def write(self, ticket_id: str, info: Info) -> None:
+        """An update; where records have versions, with the one just read, and again when somebody was quicker."""
+        if not self.versioned:
+            await self.update(ticket_id, info)
+            return
+        for turn in range(VERSION_TRIES):
+            values, _ = fold(await self.record(ticket_id, ("sr_version",)))
+            try:
+                await self.update(ticket_id, info, values.get("sr_version"))
+                return
+            except Conflict:
+                if turn == VERSION_TRIES - 1:
+                    raise
 
     async def close(self, ticket_id: str, solution: str) -> None:
         """Sets the account's own status for closed; on a record that is closed it does nothing."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -32,6 +33,8 @@ from plugins.sysaid.words import CANONICAL, CHANGES, KNOWN, NAMES, PRIORITIES, R
 
 Json = dict[str, Any]
 
+MOST_FIELDS = 2000
+"""Fields read of one object; a form has a hundred."""
 _PLACEHOLDER = re.compile(r"\s*\$\{[^{}]*\}\s*")
 _MARKUP = re.compile(r"\s*<(p|div|html|body|table)\b[^>]*>.*</\1>\s*", re.IGNORECASE | re.DOTALL)
 _CUSTOM = re.compile(r"(sr_)?cust_\w+")
@@ -44,8 +47,8 @@ def fold(record: Mapping[str, Any]) -> tuple[Json, dict[str, str]]:
     captions: dict[str, str] = {}
     info = record.get("info")
     if isinstance(info, dict):
-        return dict(info), captions
-    for item in info if isinstance(info, list) else ():
+        return dict(islice(info.items(), MOST_FIELDS)), captions
+    for item in info[:MOST_FIELDS] if isinstance(info, list) else ():
         if isinstance(item, dict) and isinstance(key := item.get("key"), str):
             values[key] = item.get("value")
             if (caption := to_text(item.get("valueCaption", item.get("value_caption")))) and caption != to_text(item.get("value")):
@@ -263,7 +266,7 @@ class _Table:
                 self._add(inner)
 
     def _add(self, part: Json) -> None:
-        for key, value in part.items():
+        for key, value in islice(part.items(), MOST_FIELDS):
             if key != "info":
                 self._put(key, value)
         values, captions = fold(part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,6 @@ from plugins.api import (
     Attachment,
     BatchResult,
     ConfigurationItem,
-    Conflict,
     Delivery,
     DeliveryIdentity,
     DeviceContext,
@@ -41,7 +39,8 @@ from plugins.mapping import to_id, to_micros, to_text
 from plugins.marker import same_marker
 from plugins.richtext import from_markdown, to_html, to_plain, with_marker
 from plugins.sysaid.codes import KINDS, AccountCodes
-from plugins.sysaid.payload import SysAidPayload, attachment_of, fold, notes_of, person_of
+from plugins.sysaid.notes import Notebook
+from plugins.sysaid.payload import SysAidPayload, attachment_of, fold, person_of
 from plugins.sysaid.webhook_validator import validator_of
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ READ_FIELDS: Final = (
 )  # fmt: skip
 MAX_ATTACHMENT: Final = 50 << 20
 AT_ONCE: Final = 12
-VERSION_TRIES: Final = 3
 
 
 class SysAidPlugin(TicketingToolPlugin):
@@ -77,8 +75,6 @@ class SysAidPlugin(TicketingToolPlugin):
         self._external_id_key = str(settings.get("external_id_field") or "cust_text1")
         self._event_key = str(settings.get("event_field") or "cust_text2")
         self._codes = AccountCodes(settings, self._payload.statuses, lambda: self._api)
-        self._notes_append: bool | None = None
-        self._note_turns: dict[str, asyncio.Lock] = {}
 
     # pure ------------------------------------------------------------------------------------------------------------
     def validate_webhook(self, delivery: Delivery) -> Verified:
@@ -102,6 +98,10 @@ class SysAidPlugin(TicketingToolPlugin):
         from plugins.sysaid.api_client import SysAidClient  # the doors verify and read only: they never load the HTTP client
 
         return SysAidClient.of(self.context)
+
+    @cached_property
+    def _notebook(self) -> Notebook:
+        return Notebook(self._api)
 
     @property
     def _fields(self) -> tuple[str, ...]:
@@ -157,13 +157,13 @@ class SysAidPlugin(TicketingToolPlugin):
         return bool(self._value(await self._api.record(ticket_id, (self._event_key,)), self._event_key) == event_id)
 
     async def has_note(self, ticket_id: str, marker: str) -> bool:
-        return any(same_marker(to_text(note.get("text")), marker) for note in await self._notes(ticket_id))
+        return any(same_marker(to_text(note.get("text")), marker) for note in await self._notebook.read(ticket_id))
 
     async def list_notes(self, ticket_id: str) -> list[Json]:
         """The record's notes as {text, author, created_at}; times in epoch microseconds."""
         return [
             {"text": to_text(n.get("text")), "author": to_text(n.get("userName")), "created_at": to_micros(n.get("createDate"))}
-            for n in await self._notes(ticket_id)
+            for n in await self._notebook.read(ticket_id)
         ]
 
     async def health_check(self) -> Health:
@@ -209,7 +209,7 @@ class SysAidPlugin(TicketingToolPlugin):
         if changes.status not in (None, TicketStatus.UNKNOWN):
             info["status"] = await self._codes.status(changes.status)
         info.update(await self._codes.custom(changes.custom_fields, "incident"))
-        await self._write(ticket_id, info)
+        await self._api.write(ticket_id, info)
         record = await self._api.record(ticket_id, (*self._fields, *info))
         self._see_kept(record, self._event_key, changes.event_id)
         return self._ref(record)
@@ -237,12 +237,7 @@ class SysAidPlugin(TicketingToolPlugin):
         if note.public:
             await self._mail(ticket_id, text)
         written: Json = {"userName": author or "ai-agents", "createDate": time.time_ns() // 1_000_000, "text": text}
-        async with self._note_turns.setdefault(ticket_id, asyncio.Lock()):
-            try:
-                await self._add_to_notes(ticket_id, written)
-            finally:
-                if len(self._note_turns) > 1000:
-                    self._note_turns = {name: turn for name, turn in self._note_turns.items() if turn.locked()}
+        await self._notebook.add(ticket_id, written)
         return str(written["createDate"])
 
     async def add_activity(self, ticket_id: str, text: str, minutes: int = 0) -> None:
@@ -347,41 +342,6 @@ class SysAidPlugin(TicketingToolPlugin):
         return await self._assets.move(asset_id, state)
 
     # how ---------------------------------------------------------------------------------------------------------------
-    async def _write(self, ticket_id: str, info: Json) -> None:
-        """An update; where records have versions, with the one just read, and again when somebody was quicker."""
-        if not self._api.versioned:
-            await self._api.update(ticket_id, info)
-            return
-        for turn in range(VERSION_TRIES):
-            version = self._value(await self._api.record(ticket_id, ("sr_version",)), "sr_version")
-            try:
-                await self._api.update(ticket_id, info, version or None)
-                return
-            except Conflict:
-                if turn == VERSION_TRIES - 1:
-                    raise
-
-    async def _add_to_notes(self, ticket_id: str, written: Json) -> None:
-        """Adds one note. Some versions append what is written, others put it in place of all; the first note of a connection finds
-        out which, and gives the others back where they were lost."""
-        if self._notes_append is True:
-            await self._write(ticket_id, {"notes": written})
-            return
-        before = await self._notes(ticket_id)
-        if self._notes_append is False:
-            await self._write(ticket_id, {"notes": [*before, written]})
-            return
-        await self._write(ticket_id, {"notes": written})
-        if not before:
-            return  # one note tells nothing
-        after = await self._notes(ticket_id)
-        self._notes_append = len(after) > len(before)
-        if not self._notes_append:
-            await self._write(ticket_id, {"notes": [*before, written]})
-
-    async def _notes(self, ticket_id: str) -> list[Json]:
-        return notes_of(fold(await self._api.record(ticket_id, ("notes",)))[0])
-
     async def _mail(self, ticket_id: str, text: str) -> None:
         values, _ = fold(await self._api.record(ticket_id, ("request_user", "title")))
         to_user, sender = to_id(values.get("request_user")), to_id(self.context.settings.get("activity_user"))

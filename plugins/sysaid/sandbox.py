@@ -28,28 +28,25 @@ from plugins.sysaid.sandbox_record import (
     CUSTOMER,
     FORM,
     KINDS,
-    LISTS,
     READ_ONLY,
     USER_IDS,
     USERS,
-    asset_shown,
     event_body,
     field,
     in_sysaid_words,
     shown,
     user_shown,
-    value_list,
     workflow_body,
     written,
 )
+from plugins.sysaid.sandbox_surroundings import Surroundings, fields_asked, page_of
 
 Json = dict[str, Any]
 ACCOUNT = "acme"
-PAGE = 500
 LOGIN = "/api/v1/login"
 
 
-class SysAidSandbox(DevelopersApi):
+class SysAidSandbox(DevelopersApi, Surroundings):
     """One account with three users: ours, an administrator's, and an end user behind them."""
 
     tool_type: ClassVar[str] = "sysaid"
@@ -60,9 +57,6 @@ class SysAidSandbox(DevelopersApi):
         self.records = self.journal.table("records")
         self.sessions = self.journal.table("sessions")
         self.files = self.journal.table("files")
-        self.assets = self.journal.table("assets")
-        if not len(self.assets):
-            self._add_assets()
 
     # accounts ------------------------------------------------------------------------------------------------------------
     @property
@@ -117,7 +111,7 @@ class SysAidSandbox(DevelopersApi):
     # service records -----------------------------------------------------------------------------------------------------
     @route("GET", "/api/v1/sr")
     def list_records(self, request: Request) -> Response:
-        return json_response([shown(r, _fields(request)) for r in self.matching(request.query)])
+        return json_response([shown(r, fields_asked(request)) for r in self.matching(request.query)])
 
     @route("GET", "/api/v1/sr/search")
     def search_records(self, request: Request) -> Response:
@@ -125,7 +119,7 @@ class SysAidSandbox(DevelopersApi):
         text = query.pop("query", "").casefold()
         found = self.matching({k: v for k, v in query.items() if k not in ("offset", "limit")}, page=False)
         found = [r for r in found if any(text in str(v).casefold() for v in r.values())]
-        return json_response([shown(r, _fields(request)) for r in _page(found, query)])
+        return json_response([shown(r, fields_asked(request)) for r in page_of(found, query)])
 
     @route("GET", "/api/v1/sr/count")
     def count(self, request: Request) -> Response:
@@ -144,7 +138,7 @@ class SysAidSandbox(DevelopersApi):
     @route("GET", "/api/v1/sr/{id}")
     def read(self, request: Request) -> Response:
         record = self.records.get(request.params["id"])
-        return json_response(shown(record, _fields(request))) if record else self.no_such_record()
+        return json_response(shown(record, fields_asked(request))) if record else self.no_such_record()
 
     @route("POST", "/api/v1/sr")
     def create(self, request: Request) -> Response:
@@ -154,7 +148,7 @@ class SysAidSandbox(DevelopersApi):
         if not given.get("title"):
             return json_response({"status": "error", "message": "Title is mandatory"}, 400)
         record = self.add(given, request.query.get("type", "incident"), request)
-        return json_response(shown(record, _fields(request)))
+        return json_response(shown(record, fields_asked(request)))
 
     @route("PUT", "/api/v1/sr/{id}")
     def update(self, request: Request) -> Response:
@@ -225,61 +219,6 @@ class SysAidSandbox(DevelopersApi):
     def download(self, request: Request) -> Response:
         return self.give_file(request)
 
-    # what there is -------------------------------------------------------------------------------------------------------
-    @route("GET", "/api/v1/filters")
-    def filters(self, request: Request) -> Response:
-        wanted = _fields(request)
-        lists = [value_list(name, rows, with_all=True) for name, rows in LISTS.items() if name != "asset_status"]
-        return json_response([{"id": row["id"]} if wanted == ("id",) else row for row in lists])
-
-    @route("GET", "/api/v1/list")
-    def lists(self, request: Request) -> Response:
-        return json_response([value_list(name, rows) for name, rows in LISTS.items()])
-
-    @route("GET", "/api/v1/list/{id}")
-    def one_list(self, request: Request) -> Response:
-        rows = LISTS.get(request.params["id"])
-        if rows is None:
-            return json_response({"status": "error", "message": "Invalid list id"}, 400)
-        return json_response(value_list(request.params["id"], rows))
-
-    @route("GET", "/api/v1/users")
-    def users(self, request: Request) -> Response:
-        wanted = request.query.get("type")
-        found = [i for i, user in USERS.items() if wanted is None or user["admin"] == (wanted == "admin")]
-        return json_response([user_shown(i) for i in _page(found, request.query)])
-
-    @route("GET", "/api/v1/users/search")
-    def search_users(self, request: Request) -> Response:
-        text = request.query.get("query", "").casefold()
-        found = [i for i, user in USERS.items() if any(text in str(value).casefold() for value in user.values())]
-        return json_response([user_shown(i) for i in _page(found, request.query)])
-
-    @route("GET", "/api/v1/users/{id}")
-    def user(self, request: Request) -> Response:
-        known = request.params["id"] in USERS
-        return json_response(user_shown(request.params["id"])) if known else json_response({"message": "No such user"}, 404)
-
-    @route("GET", "/api/v1/asset")
-    def list_assets(self, request: Request) -> Response:
-        return json_response([asset_shown(asset) for asset in _page(self.assets.values(), request.query)])
-
-    @route("GET", "/api/v1/asset/search")
-    def search_assets(self, request: Request) -> Response:
-        text = request.query.get("query", "").casefold()
-        found = [asset for asset in self.assets.values() if text in str(asset).casefold()]
-        return json_response([asset_shown(asset) for asset in _page(found, request.query)])
-
-    @route("GET", "/api/v1/asset/{id}")
-    def asset(self, request: Request) -> Response:
-        found = self.assets.get(request.params["id"])
-        return json_response(asset_shown(found)) if found else json_response({"message": "No such asset"}, 404)
-
-    @route("GET", "/api/v1/ci/{id}/relation")
-    def relations(self, request: Request) -> Response:
-        runs_on = [{"dest": "902", "destName": "Yard gate service", "ciRelationType": 1, "relationName": "supports"}]
-        return json_response(runs_on if request.params["id"] == "901" else [])
-
     # people --------------------------------------------------------------------------------------------------------------
     def person_creates(self, fields: Mapping[str, Any], request: Request) -> str:
         request.actor = Actor(CUSTOMER, True, "Cora Customer")
@@ -312,7 +251,7 @@ class SysAidSandbox(DevelopersApi):
                 found = [r for r in found if str(r.get(key, "")) in values]
         if (sort := query.get("sort")) is not None:
             found.sort(key=lambda r: int(r["id"]) if sort == "id" else str(r.get(sort, "")), reverse=query.get("dir") == "desc")
-        return _page(found, query) if page else found
+        return page_of(found, query) if page else found
 
     def add(self, given: Json, kind: str, request: Request) -> Json:
         at, number = now(), str(self.next_id("record", 101))
@@ -388,15 +327,6 @@ class SysAidSandbox(DevelopersApi):
     def no_such_record(self) -> Response:
         return json_response({"status": "error", "message": "Invalid service record id"}, 400)
 
-    def _add_assets(self) -> None:
-        laptop = {"status": "2", "model": "t3.large", "serial": "SN-2231", "owner": "Cora Customer", "location": "Yard 2", "ci_id": "901"}
-        phone = {"status": "6", "model": "Galaxy S22", "serial": "SN-0071", "description": "Spare phone"}
-        for asset_id, name, info in (
-            ("0A-3E-E9-13-2B-E4", "GATE-PC-04", laptop),
-            ("5171019c-fa80-4905-a577-c95eb518de90", "Yard phone", phone),
-        ):
-            self.assets.put(asset_id, {"id": asset_id, "name": name, "info": info})
-
     # webhooks out --------------------------------------------------------------------------------------------------------
     def _tell(self, event: str, record: Json, request: Request, changed: Sequence[str], note: Json | None) -> None:
         """As an event of the newer API, or, with `"kind": "workflow"`, as a workflow's own call."""
@@ -405,13 +335,3 @@ class SysAidSandbox(DevelopersApi):
             self.fire(workflow_body(event, record, actor, note))
         else:
             self.fire(event_body(ACCOUNT, event, record, actor, changed, note))
-
-
-def _fields(request: Request) -> tuple[str, ...]:
-    return tuple(name for name in request.query.get("fields", "").split(",") if name)
-
-
-def _page(rows: Sequence[Any], query: Mapping[str, str]) -> list[Any]:
-    """By offset and limit, 500 at most."""
-    offset, limit = (int(query[name]) if query.get(name, "").isdigit() else least for name, least in (("offset", 0), ("limit", PAGE)))
-    return list(rows[offset : offset + min(limit, PAGE)])

@@ -27,6 +27,11 @@ class Query:
     groups: list[list[list[tuple[str, str, str]]]] = field(default_factory=lambda: [[]])
     order: list[tuple[str, bool]] = field(default_factory=list)
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """Every column a condition is about."""
+        return frozenset(name for group in self.groups for alternatives in group for name, _, _ in alternatives)
+
     def equals(self, name: str) -> list[str] | None:
         """The values a column must be one of, where the query says so by itself: what an index answers."""
         if len(self.groups) != 1:

@@ -199,8 +199,10 @@ async def test_a_ticket_is_found_by_our_id_and_only_by_the_whole_of_it(sandbox: 
         assert await plugin.find_by_external_id(asked.external_id) == ref
         assert await plugin.find_by_external_id(asked.external_id[:-1]) is None
         sandbox.fault(index_lag=60)
-        await plugin.create_ticket(late := a_ticket())
+        made = await plugin.create_ticket(late := a_ticket())
         assert await plugin.find_by_external_id(late.external_id) is None
+        await plugin.update_ticket(made.ticket_id, a_change(subject="found by its key"))
+        assert [r.error async for r in plugin.get_ticket_batch([made.ticket_id])] == [None]
 
 
 async def test_an_instance_that_drops_a_condition_finds_us_nothing() -> None:

@@ -1,7 +1,7 @@
 # python3 >= 3.11 and make are all this needs: the first target builds .venv from the hashed lock, later ones reuse it.
 #
 #   make demo [ONCE=1] [SEED=n]   the main job on varied traffic; ONCE=1 ends with the verdict
-#   make test                     every test, the loss test's five seeds included
+#   make test [WORKERS=n]         every test, the loss test's five seeds included; WORKERS=0 one after the other
 #   make lint                     format, lint, types, import layers
 #   make bench [EVENTS=n]         the hot paths beside their targets
 #   make chaos [SEED=n]           the loss test: five minutes of faults (DURATION=seconds), then the count
@@ -12,6 +12,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests wait more than they compute, so a few more workers than cores; each has a Kafka of its own, some 400 MB.
+WORKERS ?= 3
 
 .PHONY: demo test lint bench chaos lock docs clean
 
@@ -19,7 +21,7 @@ demo: $(READY)
 	$(BIN)/ai-agents demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -28,9 +28,42 @@ settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("ours")
 
 
+LONG_FIRST = (
+    "tests/chaos/test_chaos.py",
+    "tests/streams/test_materialize_stage.py",
+    "tests/cli/test_demo.py",
+    "tests/streams/test_promises_runner.py",
+    "tests/streams/ingestion/test_outage.py",
+    "tests/streams/process/test_process_stage.py",
+    "tests/streams/test_route_agent.py",
+    "tests/streams/process/test_effects_once.py",
+    "tests/streams/broker/test_quick_start.py",
+    "tests/streams/ingestion/test_door.py",
+    "tests/streams/test_promises_stages.py",
+    "tests/test_readme.py",
+    "tests/streams/ingestion/test_coalescer.py",
+    "tests/streams/test_control.py",
+    "tests/cli/test_up.py",
+    "tests/test_wheel.py",
+    "tests/streams/test_batching.py",
+    "tests/streams/broker/test_embedded.py",
+    "tests/planted/test_planted.py",
+    "tests/streams/test_supervisor.py",
+    "tests/cli/test_broker_commands.py",
+)
+"""Files of ten seconds and more, the longest first: `make test` gives whole files to its workers, and the last to begin ends last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long files first; within and after them the order stays."""
+    rank = {name: number for number, name in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a Kafka with every topic of ours in 4 partitions; shared, so tests use tickets or groups of their own.
+    Each worker of a parallel run has one to itself, unless one that runs is named.
 
     AI_AGENTS_TEST_BROKER=container takes one from Docker, AI_AGENTS_TEST_BROKER=host:port one that runs; otherwise it is embedded.
     """

@@ -9,6 +9,7 @@ With `path`, the folder of a plugin that is not installed. This module alone nee
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,12 @@ from plugins.http.client import ApiClient
 from plugins.sandbox.server import SandboxProcess
 
 
+@cache
+def _found(tool_type: str, path: Path | None) -> Subject:
+    """Looked for once: every manifest is read for it, and there is a test for each check."""
+    return Subject.at(path) if path is not None else Subject.find(tool_type)
+
+
 class ConformanceSuite:
     """Subclassed as Test… with `tool_type` or `path`. Its fixtures serve a subclass's own tests: the sandbox is shared by a class."""
 
@@ -33,7 +40,7 @@ class ConformanceSuite:
     @classmethod
     def subject(cls) -> Subject:
         """The plugin under test."""
-        return Subject.at(cls.path) if cls.path is not None else Subject.find(cls.tool_type)
+        return _found(cls.tool_type, cls.path)
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plugins.api import (
     ApiError,
@@ -43,6 +43,8 @@ from plugins.servicenow.webhook_validator import ServiceNowValidator
 from plugins.servicenow.writing import EXTERNAL_ID_FIELD, ServiceNowWriter, check_kept, columns_sent
 
 if TYPE_CHECKING:
+    import httpx
+
     from plugins.http.client import ApiClient
     from plugins.servicenow.cmdb_client import CmdbClient
 
@@ -108,13 +110,13 @@ class ServiceNowPlugin(TicketingToolPlugin):
 
         return CmdbClient(self._http, self._api, self._base_url)
 
-    def _auth(self) -> Any:
+    def _auth(self) -> httpx.Auth:
         """By what `auth` holds: an API key, OAuth (client_id with a refresh token, a private key, a user or nothing more), or Basic."""
         from plugins.http import auth as flows  # with the first call, not with the plugin: the door only reads
 
         auth = self.context.settings.get("auth") or {}
 
-        def secret(name: str) -> Any:
+        def secret(name: str) -> Callable[[], str]:
             return lambda: self._secret(str(auth[name]))
 
         if auth.get("api_key"):

@@ -34,7 +34,7 @@ from plugins.api import (
 from plugins.capabilities import FindsPeople, TellsDevices, TellsSla
 from plugins.http.client import ApiClient, Limits
 from plugins.marker import note_marker
-from plugins.sandbox.http import HttpServer, Request, Response, json_response
+from plugins.sandbox.http import HttpServer, Request, Response, json_response, route
 from plugins.sandbox.server import SandboxProcess
 from plugins.servicenow.plugin import ServiceNowPlugin
 from plugins.servicenow.sandbox import ServiceNowSandbox
@@ -173,6 +173,24 @@ async def test_custom_fields_are_written_by_column_and_by_label(sandbox: Sandbox
         assert sandbox.ledger(seen) == []
 
 
+async def test_a_closed_dictionary_lets_columns_pass_and_labels_not() -> None:
+    """Most integration users may not read sys_dictionary: the answer to the write then shows whether a column exists."""
+    nothing = json_response({"result": []})
+    kept = {"sys_id": MISSING, "number": "INC0010001", "correlation_id": "aia-1", "correlation_display": "e", "short_description": "s"}
+    ticket = NewTicket(subject="s", external_id="aia-1", event_id="e", custom_fields={"u_site": "b1"})
+    for told, error in (({**kept, "u_site": "b1"}, None), (kept, "INC0010001 was written, but not: u_site")):
+        async with answering(nothing, nothing, json_response({"result": told}, 201)) as (url, _), connected_to(url) as plugin:
+            if error is None:
+                assert (await plugin.create_ticket(ticket)).ticket_id == MISSING
+            else:
+                with pytest.raises(ValidationRefused, match=error):
+                    await plugin.create_ticket(ticket)
+    async with answering(nothing) as (url, seen), connected_to(url) as plugin:
+        with pytest.raises(ValidationRefused, match="give columns, not labels"):
+            await plugin.create_ticket(replace(ticket, custom_fields={"Site of the fault": "b1"}))
+        assert all(request.method == "GET" for request in seen)
+
+
 async def test_a_write_that_an_acl_drops_is_told(sandbox: SandboxProcess) -> None:
     """The answer says 200 and shows the column empty."""
     async with connected(sandbox) as plugin:
@@ -281,6 +299,50 @@ async def test_what_a_batch_had_no_time_for_is_sent_again(here: ServiceNowSandbo
         results = await plugin.batch_update_tickets({i: a_change(subject="again") for i in ids})
         left = [r.error for r in results if r.error is not None]
         assert left and all(isinstance(error, CallTimedOut) and error.in_doubt for error in left)
+
+
+class CutShort(ServiceNowSandbox):
+    """Carries out every request of a batch, and runs out of time before it can say so of the last half."""
+
+    @route("POST", "/api/now/batch")
+    def batch(self, request: Request) -> Response:
+        answer = json.loads(super().batch(request).body)
+        half = len(answer["serviced_requests"]) // 2
+        left = answer["serviced_requests"][half:] if half else []
+        kept = answer["serviced_requests"][:half] or answer["serviced_requests"]
+        return json_response({**answer, "serviced_requests": kept, "unserviced_requests": [item["id"] for item in left]})
+
+
+async def test_what_a_batch_did_before_it_was_cut_is_not_done_again() -> None:
+    """Unserviced does not mean undone: the event column says which it was."""
+    sandbox = CutShort()
+    await sandbox.start()
+    async with connected(sandbox) as plugin:
+        ids = [(await plugin.create_ticket(a_ticket())).ticket_id for _ in range(6)]
+        seen = len(sandbox.ledger.rows())
+        results = await plugin.batch_update_tickets({i: a_change(subject="swept") for i in ids})
+        assert [r.error for r in results] == [None] * 6
+        assert sorted(row["ticket_id"] for row in sandbox.ledger.rows(seen)) == sorted(ids)
+    await sandbox.stop()
+
+
+async def test_a_batch_whose_records_cannot_be_looked_up_fails_as_a_whole(sandbox: SandboxProcess) -> None:
+    """Nothing was written, and each item says why."""
+    async with connected(sandbox) as plugin:
+        ids = [(await plugin.create_ticket(a_ticket())).ticket_id for _ in range(3)]
+        seen = len(sandbox.ledger())
+        sandbox.fault(status=500, path="/api/now/v2/table/task", times=9)
+        results = await plugin.batch_update_tickets({i: a_change(subject="swept") for i in ids})
+        assert all(isinstance(r.error, ServerError) for r in results) and sandbox.ledger(seen) == []
+
+
+async def test_a_field_there_is_not_fails_its_own_item_alone(sandbox: SandboxProcess) -> None:
+    """One odd mapping must not hold up a hundred tickets."""
+    async with connected(sandbox) as plugin:
+        first, second = [(await plugin.create_ticket(a_ticket())).ticket_id for _ in range(2)]
+        changes = {first: a_change(custom_fields={"Colour": "red"}), second: a_change(custom_fields={"Site": "Building One"})}
+        results = {r.ticket_id: r.error for r in await plugin.batch_update_tickets(changes)}
+        assert isinstance(results[first], ValidationRefused) and results[second] is None
 
 
 async def test_many_are_read_where_a_batch_has_no_time_or_is_closed(here: ServiceNowSandbox) -> None:
@@ -541,6 +603,17 @@ async def test_every_way_to_log_in_works_and_a_revoked_token_is_renewed(here: Se
         assert "auth of a servicenow tool" in (await plugin.health_check()).detail
         with pytest.raises(PluginConfigError):
             await plugin.get_ticket("INC0000001")
+
+
+@pytest.mark.parametrize(("live", "words"), [([], "has no value"), ([b"\xff"], "is not text")])
+async def test_a_secret_that_cannot_be_used_is_named(live: list[bytes], words: str) -> None:
+    """By its reference, never by its value."""
+    settings = {"base_url": "http://127.0.0.1:9", "auth": {"user": "u", "password": "${secret:snow}"}, "webhook": {"secret": "s"}}
+    client = ApiClient()
+    context = PluginContext(tenant="acme", tool="snow", settings=settings, secrets=lambda reference: live, http=lambda: client)
+    health = await ServiceNowPlugin(context).health_check()
+    assert not health.ok and f"${{secret:snow}} {words}" in health.detail
+    await client.aclose()
 
 
 async def test_health_sees_through_what_only_looks_well(here: ServiceNowSandbox) -> None:

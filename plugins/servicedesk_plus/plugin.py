@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -23,14 +22,12 @@ from plugins.api import (
     NotFound,
     PluginConfigError,
     PluginContext,
-    Priority,
     SlaTarget,
     TicketChanges,
     TicketingToolPlugin,
     TicketMetadata,
     TicketRef,
     TicketStatus,
-    TicketType,
     TornAnswer,
     ValidationRefused,
     Verified,
@@ -40,6 +37,7 @@ from plugins.marker import same_marker
 from plugins.richtext import from_markdown, to_html, with_marker
 from plugins.servicedesk_plus.answers import attachment_of, clocks_of, worklog_of
 from plugins.servicedesk_plus.modules import CHANGES, REQUESTS, Module, module_of, used_modules
+from plugins.servicedesk_plus.names import SiteNames
 from plugins.servicedesk_plus.payload import RequestReader, plain
 from plugins.servicedesk_plus.webhook_validator import validator_of
 
@@ -47,20 +45,6 @@ if TYPE_CHECKING:
     from plugins.servicedesk_plus.api_client import SdpClient
 
 Json = dict[str, Any]
-
-PRIORITY_NAMES: Final[Mapping[str, str]] = {"urgent": "Urgent", "high": "High", "medium": "Medium", "low": "Low"}
-"""Many installations have no Urgent: High is their top, and what is written once they have refused the other."""
-STATUS_NAMES: Final[Mapping[str, str]] = {"new": "Open", "open": "Open", "pending": "Onhold", "resolved": "Resolved", "closed": "Closed"}
-TYPE_NAMES: Final[Mapping[str, str]] = {"incident": "Incident", "request": "Service Request"}
-"""Problems and changes are other modules of the tool: their type is not written to a request."""
-CHANGE_STAGES: Final[Mapping[str, tuple[str, str]]] = {
-    "new": ("Submission", "Requested"),
-    "open": ("Implementation", "In Progress"),
-    "pending": ("Implementation", "On Hold"),
-    "resolved": ("Review", "Completed"),
-    "closed": ("Close", "Completed"),
-}
-"""A change moves by pairs of stage and status; each installation may name its own."""
 
 READ_FIELDS: Final = (
     "id", "display_id", "subject", "description", "status", "priority", "request_type", "is_service_request", "requester", "technician",
@@ -98,13 +82,8 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         self._reader = RequestReader(settings)
         self._external_id_field = str(settings.get("external_id_field") or "udf_sline_1")
         self._event_field = str(settings.get("event_field") or "udf_sline_2")
-        self._priority_names = _names(settings, "priority_names", Priority, PRIORITY_NAMES)
-        self._urgency_names = _names(settings, "urgency_names", Priority, {})
-        self._impact_names = _names(settings, "impact_names", Priority, {})
+        self._names = SiteNames(settings)
         self._refused_priorities: set[str] = set()
-        self._status_names = _names(settings, "status_names", TicketStatus, STATUS_NAMES)
-        self._type_names = _names(settings, "type_names", TicketType, TYPE_NAMES)
-        self._stages = _stages(settings)
         self._modules = used_modules(settings)
         self._labels: dict[Module, dict[str, str]] = {}
 
@@ -185,13 +164,13 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         fields: Json = {
             module.subject: _subject(ticket.subject),
             "udf_fields": {**await self._custom(module, ticket.custom_fields), **own},
-            **self._priority(ticket.priority),
-            **self._type(module, ticket.type),
+            **self._names.priority(ticket.priority),
+            **self._names.type(module, ticket.type),
         }
         if ticket.description.strip():
             fields["description"] = to_html(from_markdown(ticket.description))
         if ticket.status not in (TicketStatus.NEW, TicketStatus.OPEN):
-            fields.update(self._status(module, ticket.status))
+            fields.update(self._names.status(module, ticket.status))
 
         async def create(given: Json) -> Json:
             return await self._api.create(module, given)
@@ -205,11 +184,11 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         if changes.subject is not None:
             fields[module.subject] = _subject(changes.subject)
         if changes.priority is not None:
-            fields.update(self._priority(changes.priority))
+            fields.update(self._names.priority(changes.priority))
         if changes.status is not None:
-            fields.update(self._status(module, changes.status))
+            fields.update(self._names.status(module, changes.status))
         if changes.type is not None:
-            fields.update(self._type(module, changes.type))
+            fields.update(self._names.type(module, changes.type))
 
         async def edit(given: Json) -> Json:
             return await self._api.edit(module, item_id, given)
@@ -326,26 +305,6 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         return Health(True, actor=str(actor))
 
     # parts -----------------------------------------------------------------------------------------------------------
-    def _priority(self, priority: Priority) -> Json:
-        """The priority and, where the tenant names them, urgency and impact: the tool's matrix may overwrite a priority alone."""
-        return {
-            **self._named("priority", self._priority_names, priority),
-            **self._named("urgency", self._urgency_names, priority),
-            **self._named("impact", self._impact_names, priority),
-        }
-
-    def _status(self, module: Module, status: TicketStatus) -> Json:
-        """The status; of a change with the stage it is of."""
-        if module is not CHANGES:
-            return self._named("status", self._status_names, status)
-        if status not in self._stages:
-            return {}
-        stage, name = self._stages[status]
-        return {"stage": {"name": stage}, "status": {"name": name}}
-
-    def _type(self, module: Module, type_: TicketType) -> Json:
-        return self._named("request_type", self._type_names, type_) if module is REQUESTS else {}
-
     async def _custom(self, module: Module, fields: Mapping[str, Any]) -> Json:
         """Custom fields by the names the API takes; labels, as people see them, are looked up once."""
         if not fields:
@@ -355,10 +314,6 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
             self._labels[module] = {label.casefold(): name for name, label in labels.items()}
         known = self._labels.get(module, {})
         return {name if UDF.fullmatch(name) else known.get(name.casefold(), name): value for name, value in fields.items()}
-
-    @staticmethod
-    def _named(field: str, names: Mapping[str, str], word: Priority | TicketStatus | TicketType) -> Json:
-        return {field: {"name": names[word]}} if word in names else {}
 
     async def _with_fallback_priority(self, write: Callable[[Json], Awaitable[Json]], fields: Json) -> Json:
         """A priority the tool does not have becomes High, and the log says so once; the refused try wrote nothing."""
@@ -393,15 +348,6 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
         return fields.get(field) if isinstance(fields, dict) else None
 
 
-def _names(settings: Mapping[str, Any], setting: str, kind: type[StrEnum], default: Mapping[str, str]) -> Mapping[str, str]:
-    """The tool's names for canonical words, the tenant's over the default; raises PluginConfigError for a word that is none."""
-    given = settings.get(setting) or {}
-    strange = sorted(set(given) - set(kind))
-    if strange:
-        raise PluginConfigError(f"{setting}: {strange[0]!r} is not one of {', '.join(kind)}")
-    return {**default, **given}
-
-
 def _subject(subject: str) -> str:
     return " ".join(subject.split())[:MAX_SUBJECT] or "(no subject)"
 
@@ -416,16 +362,6 @@ def _id_in(answer: Json, what: str) -> str:
     if found is None:
         raise TornAnswer(f"servicedesk_plus did not answer the id of {what}", in_doubt=True)
     return found
-
-
-def _stages(settings: Mapping[str, Any]) -> Mapping[str, tuple[str, str]]:
-    """The setting `change_stages`: canonical status to {stage, status}, over the usual ones."""
-    given = settings.get("change_stages") or {}
-    try:
-        own = {str(TicketStatus(word)): (str(pair["stage"]), str(pair["status"])) for word, pair in given.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise PluginConfigError("change_stages maps a canonical status to {stage: …, status: …}") from None
-    return {**CHANGE_STAGES, **own}
 
 
 def _read_fields(module: Module) -> tuple[str, ...]:

@@ -102,7 +102,11 @@ class CherwellClient:
     async def _call(self, method: str, path: str, *, reads: bool = False, **options: Any) -> Json:
         """`reads` names a POST without an effect: it may be repeated, and is never in doubt."""
         params = {**self._locale, **options.pop("params", {})}
-        body = await self._http.request(method, f"{API}/{path}", params=params, idempotent=reads, **options)
+        try:
+            body = await self._http.request(method, f"{API}/{path}", params=params, idempotent=reads, **options)
+        except ApiError as exc:
+            exc.in_doubt = exc.in_doubt and not reads
+            raise
         if not isinstance(body, dict):
             raise TornAnswer(f"Cherwell answered {path.partition('/')[0]} without a document", in_doubt=not reads and method != "GET")
         return body

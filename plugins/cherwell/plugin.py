@@ -122,18 +122,17 @@ class CherwellPlugin(TicketingToolPlugin):
 
     async def get_ticket_batch(self, ticket_ids: Sequence[str]) -> AsyncIterator[BatchResult]:
         """By fifties of each business object."""
-        by_object: dict[str, dict[str, str]] = {}
+        by_object: dict[str, tuple[ObjectMap, dict[str, str]]] = {}
         for ticket_id in dict.fromkeys(ticket_ids):
             try:
                 made, record = self._split(ticket_id)
             except NotFound as exc:
                 yield BatchResult(ticket_id, error=exc)
             else:
-                by_object.setdefault(made.name, {})[record] = ticket_id
-        for name, asked in by_object.items():
-            made = self._split(f"{name}:x")[0]
+                by_object.setdefault(made.name, (made, {}))[1][record] = ticket_id
+        for made, asked in by_object.values():
             try:
-                outcomes = await self._desk.read_many(name, list(asked))
+                outcomes = await self._desk.read_many(made.name, list(asked))
             except ApiError as exc:
                 outcomes = [(record, exc) for record in asked]
             for record, outcome in outcomes:

@@ -100,8 +100,8 @@ class ServiceNowPlugin(TicketingToolPlugin):
     @cached_property
     def _api(self) -> ServiceNowClient:
         version = self.context.settings.get("api_version", "v2")
-        if version not in ("", "v1", "v2"):
-            raise PluginConfigError('api_version must be v2, v1, or "" for the instance\'s newest')
+        if version not in ("", "v2"):  # v1 answers an empty list with 404, which a gateway's 404 could not be told from
+            raise PluginConfigError('api_version must be v2, or "" for the instance\'s newest')
         return ServiceNowClient(self._http, version)
 
     @cached_property
@@ -226,8 +226,7 @@ class ServiceNowPlugin(TicketingToolPlugin):
         """
         sys_id, table = await self._locator.where(ticket_id)
         field = "comments" if note.public else "work_notes"
-        marker = "" if same_marker(note.text, note.marker) else note.marker
-        text = journal.written(note.text, marker, rich=self.context.settings.get("rich_notes") is True)
+        text = journal.written(note.text, note.marker, rich=self.context.settings.get("rich_notes") is True)
         row = await self._api.update(table, sys_id, {field: text}, ("sys_id", field), display="true")
         entry = await self._journal_entry(sys_id, note.marker)
         if entry is None and not same_marker(text_of(row.get(field)), note.marker):

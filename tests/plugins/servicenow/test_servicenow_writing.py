@@ -190,11 +190,20 @@ def test_a_note_is_plain_text_or_html_between_tags() -> None:
     assert journal.read(rich).startswith("Look at it")
 
 
+@pytest.mark.parametrize("rich", [False, True])
+def test_a_long_note_keeps_its_marker_and_a_marked_one_gets_no_second(rich: bool) -> None:
+    """Cut at its end by the field, it would be written again at each doubt."""
+    marker = note_marker(EVENT, 1)
+    long = journal.written("word " * 20_000 + marker, marker, rich=rich)
+    assert len(long) < 31_000 and long.endswith(f"…\n\n{marker}")
+    assert journal.written(f"short\n\n{marker}", marker, rich=rich).count(marker) == 1
+
+
 @given(st.text(max_size=60), st.booleans())
 def test_a_notes_own_words_can_never_open_a_code_tag(text: str, rich: bool) -> None:
     """An instance that renders [code] would run a customer's HTML in an agent's browser."""
     hostile = f"{text}[code]<img src=x onerror=alert(1)>[/CODE]{text}"
-    written = journal.written(hostile, "", rich=rich)
+    written = journal.written(hostile, note_marker(EVENT, 1), rich=rich)
     inside = written.removeprefix("[code]").removesuffix("[/code]") if rich else written
     assert "[code]" not in inside.lower() and "[/code]" not in inside.lower()
 

@@ -46,7 +46,7 @@ def figures_of(subject: Subject, sandbox: SandboxProcess) -> Iterable[Figure]:
 
     def figure(what: str, value: float, unit: str, target: float, better: str = "below", given: float | None = None) -> Figure:
         return Figure(
-            plugin=subject.manifest.tool_type, what=what, value=round(value, 2), unit=unit, target=target, better=better, given=given
+            plugin=subject.manifest.tool_type, what=what, value=round(value, 3), unit=unit, target=target, better=better, given=given
         )
 
     validate, extract, get, update, ratio = asyncio.run(_with_stand(subject, sandbox))

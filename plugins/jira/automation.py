@@ -1,4 +1,4 @@
-"""Bodies an automation rule sends, in a shape an admin chose: read by the tenant's `webhook.fields`. Pure.
+"""Bodies an automation rule sends, in a shape an admin chose: read by usual names, or the tenant's `webhook.fields`. Pure.
 
 A rule that posts the issue as it is, and Jira's own webhooks, are read by payload.py; this is for "custom data" of the action "Send
 web request" (https://support.atlassian.com/cloud-automation/docs/jira-automation-actions/), whose values are smart values, all text.
@@ -16,8 +16,8 @@ from plugins.mapping import FieldMap, to_id, to_micros, to_tags, to_text
 Json = dict[str, Any]
 
 FIELDS: Final = FieldMap(
-    ticket_id=("issue_id", "$.issue.id", "id"),
-    key=("key", "issue_key", "$.issue.key"),
+    ticket_id=("$.issue.id", "issue_id", "issueId", "id", "$.issue.key", "issue_key", "issueKey", "key"),
+    key=("key", "issue_key", "issueKey", "$.issue.key"),
     change=("event", "change"),
     subject=("summary", "subject"),
     description=("description",),
@@ -43,16 +43,18 @@ CHANGES: Final[Mapping[str, TicketChange]] = {
 
 
 class RuleBody:
-    """Reads the bodies of a tenant's rules; `own` maps canonical fields to JSONPaths."""
+    """Reads the bodies of a tenant's rules; `own` maps canonical fields to JSONPaths, over the usual names."""
 
-    def __init__(self, tenant: str, own: Mapping[str, Any], words: JiraWords, site: str | None) -> None:
+    def __init__(self, tenant: str, own: Mapping[str, Any] | None, words: JiraWords, site: str | None) -> None:
         self._tenant, self._words, self._site = tenant, words, site
-        self._fields = FIELDS.with_fields(own)
+        self._own = bool(own)
+        self._fields = FIELDS.with_fields(own) if own else FIELDS
 
-    @staticmethod
-    def is_one(body: Json) -> bool:
+    def is_one(self, body: Json) -> bool:
         """Whether a body is a rule's own: Jira's webhooks name their event, and a posted issue has its fields."""
-        return "webhookEvent" not in body and "fields" not in body
+        issue = body.get("issue")
+        posted = "fields" in body or (type(issue) is dict and "fields" in issue)
+        return "webhookEvent" not in body and not posted and (self._own or self.ticket_id(body) is not None)
 
     def ticket_id(self, body: Json) -> str | None:
         return to_id(self._fields.get(body, "ticket_id"))

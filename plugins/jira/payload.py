@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
+from plugins.api import NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
 from plugins.jira.sla import next_breach
-from plugins.mapping import WordMap, json_object, tenant_words, to_id, to_micros, to_tags, to_text
+from plugins.mapping import WordMap, tenant_words, to_id, to_micros, to_tags, to_text
 from plugins.richtext import from_adf, to_plain
 
 Json = dict[str, Any]
@@ -110,28 +110,17 @@ class JiraWords:
         return TicketStatus.UNKNOWN
 
 
-def ticket_id_of(body: bytes) -> str | None:
-    """The issue's id in a webhook body, without building the rest of it where the id stands in its documented place."""
+def quick_ticket_id(body: bytes) -> str | None:
+    """The issue's id where it stands in its documented place, without building the rest of the body; None where it does not."""
     try:
-        found = to_id(_decode_key(body).issue.id)
-        if found is not None:
-            return found
+        return to_id(_decode_key(body).issue.id)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # an unusual shape; the whole body may still tell
-    try:
-        return _ticket_id(json_object(body))
-    except NotADelivery:
         return None
-
-
-def metadata_of_delivery(delivery: Delivery, words: JiraWords, site: str | None = None) -> TicketMetadata:
-    """A webhook's body as TicketMetadata; raises NotADelivery for what is not JSON or names no issue."""
-    return metadata_of_body(delivery.tenant, json_object(delivery.body), words, site)
 
 
 def metadata_of_body(tenant: str, body: Json, words: JiraWords, site: str | None = None) -> TicketMetadata:
     """A decoded body as TicketMetadata; raises NotADelivery when it names no issue."""
-    ticket_id = _ticket_id(body)
+    ticket_id = ticket_id_in(body)
     if ticket_id is None:
         named = to_text(body.get("webhookEvent"))[:64] or "(none)"
         raise NotADelivery(f"no issue in the body of event {named}; subscribe the webhook to issue and comment events only")
@@ -160,7 +149,10 @@ def metadata_of_body(tenant: str, body: Json, words: JiraWords, site: str | None
         site,
         status=status,
         change=_change(event, to_text(body.get("issue_event_type_name")), changed, fields, status, comment),
-        actor=_account(body.get("user")) or _account(comment.get("updateAuthor")) or _account(comment.get("author")),
+        actor=_account(body.get("user"))
+        or _account(comment.get("updateAuthor"))
+        or _account(comment.get("author"))
+        or _account(_member(body.get("worklog"), "updateAuthor")),
         fallback_updated=body.get("timestamp"),
         extra=extra,
     )
@@ -263,16 +255,17 @@ def _changed(items: list[Any]) -> dict[str, None]:
     return names
 
 
-def _ticket_id(body: Json) -> str | None:
-    """`issue.id`; else the id in a comment's own address (Data Center sends comments without their issue), a worklog's issueId, or
-    the body itself, where an automation rule posts the bare issue."""
+def ticket_id_in(body: Json) -> str | None:
+    """`issue.id`; else the id in a comment's own address (Data Center sends comments without their issue), a worklog's issueId, the
+    issue a link begins at, or the body itself, where an automation rule posts the bare issue."""
     found = to_id(_member(body.get("issue"), "id"))
     if found is not None:
         return found
     address = _member(body.get("comment"), "self")
     if type(address) is str and (match := _COMMENT_ISSUE.search(address)):
         return match[1]
-    return to_id(_member(body.get("worklog"), "issueId")) or (to_id(body.get("id")) if "fields" in body else None)
+    linked = to_id(_member(body.get("worklog"), "issueId")) or to_id(_member(body.get("issueLink"), "sourceIssueId"))
+    return linked or (to_id(body.get("id")) if "fields" in body else None)
 
 
 def _url(site: str | None, issue: Json, key: Any) -> str | None:

@@ -33,7 +33,7 @@ from plugins.api import (
 )
 from plugins.jira.automation import RuleBody
 from plugins.jira.names import SiteNames
-from plugins.jira.payload import JiraWords, metadata_of_body, metadata_of_issue, rich_text, ticket_id_of
+from plugins.jira.payload import JiraWords, metadata_of_body, metadata_of_issue, quick_ticket_id, rich_text, ticket_id_in
 from plugins.jira.webhook_validator import JiraValidator
 from plugins.mapping import json_object, to_id, to_micros, to_text
 from plugins.marker import same_marker
@@ -76,7 +76,8 @@ class JiraPlugin(TicketingToolPlugin):
         site = settings.get("site_url") or settings.get("base_url")
         self._site = str(site).rstrip("/") if site else None
         own = (settings.get("webhook") or {}).get("fields")
-        self._rule = RuleBody(context.tenant, own, self._words, self._site) if own else None
+        self._own_bodies = bool(own)
+        self._rule = RuleBody(context.tenant, own, self._words, self._site)
         self._deployment = settings.get("deployment") or "cloud"
         if self._deployment not in DEPLOYMENTS:
             raise PluginConfigError(f"deployment must be one of: {', '.join(DEPLOYMENTS)}")
@@ -116,18 +117,18 @@ class JiraPlugin(TicketingToolPlugin):
         return DeliveryIdentity(identifier) if identifier else None
 
     def ticket_key(self, delivery: Delivery) -> str | None:
-        if self._rule is not None:
-            try:
-                body = json_object(delivery.body)
-            except NotADelivery:
-                return None
-            if self._rule.is_one(body):
-                return self._rule.ticket_id(body)
-        return ticket_id_of(delivery.body)
+        if not self._own_bodies and (found := quick_ticket_id(delivery.body)) is not None:
+            return found
+        try:
+            body = json_object(delivery.body)
+        except NotADelivery:
+            return None
+        return self._rule.ticket_id(body) if self._rule.is_one(body) else ticket_id_in(body)
 
     def extract_metadata(self, delivery: Delivery) -> TicketMetadata:
+        """Jira's own webhooks, posted issues, and what an automation rule sends in a shape of its own."""
         body = json_object(delivery.body)
-        if self._rule is not None and self._rule.is_one(body):
+        if self._rule.is_one(body):
             return self._rule.metadata(body)
         return metadata_of_body(delivery.tenant, body, self._words, self._site)
 
@@ -343,6 +344,11 @@ class JiraPlugin(TicketingToolPlugin):
 
     # parts -----------------------------------------------------------------------------------------------------------
     def _metadata(self, issue: Json) -> TicketMetadata:
+        fields = issue.get("fields")
+        if self._deployment == "data_center" and isinstance(fields, dict) and isinstance(fields.get("description"), str):
+            from plugins.richtext import from_wiki, to_plain
+
+            issue = {**issue, "fields": {**fields, "description": to_plain(from_wiki(fields["description"]))}}
         try:
             return metadata_of_issue(self.context.tenant, issue, self._words, self._site)
         except NotADelivery as exc:

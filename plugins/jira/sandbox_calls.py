@@ -173,6 +173,14 @@ class PlatformCalls(Records):
         page = [self.comment_form(issue, c, wiki=self.version(request) == 2) for c in seen[start : start + size]]
         return json_response({"startAt": start, "maxResults": size, "total": len(seen), "comments": page})
 
+    @route("GET", "/rest/api/3/issue/{id}/comment/{comment}")
+    def read_comment(self, request: Request) -> Response:
+        issue = self.issue_seen_by(request)
+        found = next((c for c in issue["comments"] if c["id"] == request.params["comment"]), None) if issue is not None else None
+        if found is None:
+            return self.refusal(404, request)
+        return json_response(self.comment_form(issue, found, wiki=self.version(request) == 2))
+
     @route("GET", "/rest/api/3/issue/{id}/transitions")
     def transitions(self, request: Request) -> Response:
         issue = self.issue_seen_by(request)

@@ -12,8 +12,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
-from plugins.jira.payload import JiraWords, metadata_of_delivery, metadata_of_issue, ticket_id_of
+from plugins.api import (
+    Delivery,
+    NotADelivery,
+    PluginConfigError,
+    PluginContext,
+    Priority,
+    TicketChange,
+    TicketMetadata,
+    TicketStatus,
+    TicketType,
+)
+from plugins.jira.payload import JiraWords, metadata_of_body, metadata_of_issue
+from plugins.jira.plugin import JiraPlugin
+from plugins.mapping import json_object
 from plugins.marker import find_marker
 
 FIXTURES = Path(__file__).parents[3] / "plugins" / "jira" / "fixtures"
@@ -24,8 +36,23 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 """A busy machine is no fault of the parser."""
 
 
-def read(body: bytes, words: JiraWords = WORDS) -> TicketMetadata:
-    return metadata_of_delivery(Delivery(tenant="acme", tool="jira", body=body, headers={}), words)
+def no_http() -> Any:
+    raise AssertionError("a pure method asked for the network")
+
+
+PLUGIN = JiraPlugin(PluginContext(tenant="acme", tool="jira", settings={}, secrets=lambda reference: [], http=no_http))
+
+
+def a_delivery(body: bytes) -> Delivery:
+    return Delivery(tenant="acme", tool="jira", body=body, headers={})
+
+
+def read(body: bytes, words: JiraWords | None = None) -> TicketMetadata:
+    return PLUGIN.extract_metadata(a_delivery(body)) if words is None else metadata_of_body("acme", json_object(body), words)
+
+
+def ticket_id_of(body: bytes) -> str | None:
+    return PLUGIN.ticket_key(a_delivery(body))
 
 
 def fixture(name: str) -> bytes:
@@ -226,6 +253,26 @@ def test_a_rest_answer_is_read_like_a_webhook() -> None:
     assert (metadata.ticket_id, metadata.subject, metadata.url) == ("31744", issue["fields"]["summary"], f"{SITE}/browse/OPS-218")
     with pytest.raises(NotADelivery):
         metadata_of_issue("acme", {"fields": {}}, WORDS)
+
+
+def test_a_rules_own_body_is_read_by_usual_names_or_the_tenants_paths() -> None:
+    """Automation rules send what their author typed; a posted issue and Jira's own webhooks are not touched by the paths."""
+    usual = read(fixture("automation_custom"))
+    assert (usual.ticket_id, usual.change, usual.status, usual.tags) == (
+        "31744",
+        TicketChange.COMMENTED,
+        TicketStatus.OPEN,
+        ("crane", "berth-4"),
+    )
+    assert (usual.actor, usual.extra["comment_public"], usual.extra["key"]) == ("712020:4f1e-agent", False, "OPS-218")
+    settings = {"webhook": {"fields": {"ticket_id": "$.what.number", "subject": "$.what.title"}}}
+    own = JiraPlugin(PluginContext(tenant="acme", tool="jira", settings=settings, secrets=lambda reference: [], http=no_http))
+    for name, ticket_id in (("automation_own_shape", "31750"), ("issue_created", "31744"), ("automation_issue", "31744")):
+        assert own.extract_metadata(a_delivery(fixture(name))).ticket_id == own.ticket_key(a_delivery(fixture(name))) == ticket_id
+    with pytest.raises(NotADelivery, match=r"webhook\.fields\.ticket_id"):
+        own.extract_metadata(a_delivery(b'{"summary": "x"}'))
+    strange = read(b'{"issue_key": "OPS-9", "status": "Parked", "priority": "Sev9"}')
+    assert (strange.ticket_id, strange.extra["unknown"]) == ("OPS-9", {"priority": "Sev9", "status": "Parked"})
 
 
 REFERENCE = os.environ.get("AI_AGENTS_REFERENCE")

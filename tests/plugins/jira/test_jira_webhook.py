@@ -8,10 +8,12 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jwt
 import pytest
 
-from plugins.api import Delivery, PluginConfigError, PluginContext, SignatureMismatch, SignatureMissing
+from plugins.api import Delivery, PluginConfigError, PluginContext, SignatureMismatch, SignatureMissing, WebhookRejected
 from plugins.jira.plugin import JiraPlugin
+from plugins.jira.webhook_validator import query_hash
 
 # the vendor's published test vector
 SECRET = "It's a Secret to Everybody"
@@ -133,3 +135,70 @@ def test_our_own_account_is_known_by_its_account_id() -> None:
     body = b'{"webhookEvent": "jira:issue_updated", "user": {"accountId": "%s", "emailAddress": "x@y.example"}, "issue": {"id": "1"}}'
     assert own.is_own_actor(own.extract_metadata(delivery(body % b"712020:0b07")))
     assert not own.is_own_actor(own.extract_metadata(delivery(body % b"712020:4f1e")))
+
+
+# webhooks of apps ----------------------------------------------------------------------------------------------------
+
+APP_SECRET = b"the secret Atlassian made for this app"
+NOW = 1_772_433_900
+
+
+def a_token(key: bytes = APP_SECRET, **changed: Any) -> str:
+    claims = {"iss": "client-7", "iat": NOW - 5, "exp": NOW + 180, **changed}
+    return jwt.encode({name: value for name, value in claims.items() if value is not None}, key, algorithm="HS256")
+
+
+def by_app(token: str, kind: str = "Bearer", query: str = "", method: str = "POST") -> Delivery:
+    headers = {"authorization": f"{kind} {token}"}
+    return Delivery(tenant="acme", tool="jira", body=b"{}", headers=headers, query=query, method=method, received_at=NOW * 1_000_000)
+
+
+def test_an_oauth_apps_webhook_is_verified_by_the_client_secret() -> None:
+    """Such webhooks are never signed: the token is all there is, and its claims beyond its end are not documented."""
+    ours = plugin({"scheme": "oauth_jwt", "secret": "s"}, [b"a newer secret of this very same app", APP_SECRET])
+    assert ours.validate_webhook(by_app(a_token())).scheme == "oauth-jwt"
+    for bad in (a_token(b"somebody else's secret, quite as long"), a_token(exp=NOW - 61), a_token(exp=None), "x.y.z"):
+        with pytest.raises(WebhookRejected):
+            ours.validate_webhook(by_app(bad))
+    with pytest.raises(SignatureMismatch):
+        ours.validate_webhook(by_app(a_token(), kind="JWT"))
+
+
+def test_a_connect_apps_webhook_is_bound_to_its_address() -> None:
+    """A token of a page inside Jira, or for another path, opens nothing here."""
+    ours = plugin({"scheme": "connect_jwt", "secret": "s", "client": "client-7"}, [APP_SECRET])
+    good = query_hash("POST", "/webhooks/acme/jira", "a=1")
+    assert ours.validate_webhook(by_app(a_token(qsh=good), "JWT", "a=1")).scheme == "connect-jwt"
+    for qsh, query in ((good, "a=2"), (good, ""), ("context-qsh", "a=1"), (None, "a=1")):
+        with pytest.raises(SignatureMismatch, match="qsh"):
+            ours.validate_webhook(by_app(a_token(qsh=qsh), "JWT", query))
+    with pytest.raises(SignatureMismatch, match="iss"):
+        ours.validate_webhook(by_app(a_token(qsh=good, iss="client-8"), "JWT", "a=1"))
+    with pytest.raises(PluginConfigError, match=r"webhook\.client"):
+        plugin({"scheme": "connect_jwt", "secret": "s"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "expected"),
+    [
+        ("POST", "/webhooks/jira", "", "df497fbf798f8202322f33eb286d79a3ecc2053d57121b0b28386ee98b6397af"),
+        ("get", "/rest/api/3/issue/A-1", "expand=a%20b", "1725de7d735dc6242288f04c814a122403de9cc5990f60c8ab1ba107561c67a0"),
+        ("GET", "/rest/api/3/issue/A-1/", "expand=a+b&jwt=x.y.z", "1725de7d735dc6242288f04c814a122403de9cc5990f60c8ab1ba107561c67a0"),
+    ],
+)
+def test_the_hash_of_an_address_is_atlassians(method: str, path: str, query: str, expected: str) -> None:
+    """Path without its last slash, query in one spelling, the token itself left out."""
+    assert query_hash(method, path, query) == expected
+
+
+def test_the_order_of_a_query_does_not_matter() -> None:
+    """Proxies reorder; repeated names are joined, in order of their values."""
+    assert query_hash("GET", "", "b=2&a=1&a=0") == query_hash("GET", "/", "a=0&a=1&b=2")
+
+
+def test_a_secret_in_the_address_is_taken_where_nothing_else_can_be_sent() -> None:
+    """Data Center 9 has an address and nothing more."""
+    ours = plugin({"scheme": "query", "secret": "s3cret"})
+    assert ours.validate_webhook(by_app("", query="key=s3cret")).scheme == "query-secret"
+    with pytest.raises(WebhookRejected):
+        ours.validate_webhook(by_app("", query="key=other"))

@@ -37,6 +37,16 @@ class Balance:
     forged_refused: int = 0
     effects: dict[str, int] = field(default_factory=dict)
     double_effects: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+    def of(self, name: str) -> dict[str, Any]:
+        """The audit's row of a tenant's tool, by `tenant/tool`."""
+        return next((row for row in self.audit if f"{row['tenant']}/{row['tool']}" == name), {})
+
+    @property
+    def written(self) -> list[str]:
+        """The tools we had effects in."""
+        return sorted({what.partition(" ")[0] for what in self.effects})
 
     def total(self, name: str) -> int:
         """Sum over all tools."""
@@ -78,6 +88,7 @@ def measure(settings: Settings, scene: Scene, sent: Sent) -> Balance:
         unbalanced=[f"{p.tenant}/{p.tool} {p.event_id}: {p.why}" for p in report.problems],
         door_restarts=_restarts(settings, "ingestion"),
         forged_refused=sent.forged_refused,
+        sources=[f"{c.tenant}/{c.tool}" for c in scene.sources],
     )
     _read_tables(settings, balance)
     _read_ledgers(scene, balance)
@@ -129,6 +140,8 @@ def _read_ledgers(scene: Scene, balance: Balance) -> None:
             if row["actor"] != "api":
                 continue
             effects[f"{c.tenant}/{c.tool} {row['kind']}"] += 1
+            if row["marker"] is None:
+                continue  # a step on the way to an effect: a state a ticket must pass through
             what = ("create", row["external_id"]) if row["kind"] == "create" else (row["kind"], row["ticket_id"], row["marker"])
             seen[tuple(map(str, what))] += 1
         balance.double_effects += [f"{c.tenant}/{c.tool}: {' '.join(what)} happened {n} times" for what, n in seen.items() if n > 1]
@@ -141,6 +154,8 @@ def problems_of(balance: Balance) -> list[str]:
     if not balance.settled:
         problems.append(f"not settled: {balance.total('in_flight')} in flight, {balance.total('retrying')} retrying")
     problems += [f"no event was among {name}" for name in CLASSES if balance.total(name) == 0]
+    problems += [f"{name}: nothing came from it" for name in balance.sources if not balance.of(name).get("accepted")]
+    problems += [f"{name}: we wrote there and no echo came" for name in balance.written if not balance.of(name).get("echoes")]
     problems += [f"no dead letter for {reason}" for reason in ("not_json", "retries_exhausted") if not balance.dead_letters.get(reason)]
     if balance.settled and balance.stored_processed != balance.total("processed"):
         problems.append(f"the tables count {balance.stored_processed} processed, the topics {balance.total('processed')}")

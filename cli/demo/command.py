@@ -40,14 +40,14 @@ PROCESSES = ("broker", "ingestion", "route", "process", "materialize")
 @click.option(
     "--once", is_flag=True, help="Stop everything after the summary; exit 0 only when the balance is exact and every class occurred."
 )
-@click.option("--tickets", default=60, show_default=True, type=click.IntRange(10, 5000), help="Tickets people open in each source tool.")
+@click.option("--tickets", default=25, show_default=True, type=click.IntRange(10, 5000), help="Tickets people open in each source tool.")
 @click.option("--seed", default=7, show_default=True, help="Makes the traffic reproducible.")
 @output_option
 @click.pass_context
 def demo(ctx: click.Context, once: bool, tickets: int, seed: int, output: str) -> None:
     """Bring everything up, play several hundred signed webhooks with their faults, and account for each.
 
-    A real Kafka, the door, the stages route, process and materialize, and sandboxes of three tools; nothing leaves this machine.
+    A real Kafka, the door, the stages route, process and materialize, and sandboxes of nine tools; nothing leaves this machine.
     Data goes to a new temporary folder unless --data-dir is given. Try `kill -9` on any child meanwhile: the counts stay right.
 
     Example: ai-agents demo --once
@@ -68,7 +68,7 @@ def demo(ctx: click.Context, once: bool, tickets: int, seed: int, output: str) -
             scene = stack.enter_context(Scene(settings))
             runtime = _running(settings, up)
         settings = replace(settings, brokers=runtime.brokers)
-        with _phase("tenants acme and globex"):
+        with _phase("tenants acme, globex and initech"):
             _apply(settings, scene, runtime)
         sent = _play(scene, runtime, settings, tickets, seed)
         with _phase("waiting until everything is accounted for"):
@@ -175,13 +175,12 @@ def _play(scene: Scene, runtime: Runtime, settings: Settings, tickets: int, seed
     steps: list[tuple[str, Callable[[], None]]] = []
     columns = (TextColumn("{task.description:<44}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=6 * tickets + 40)
+        task = progress.add_task("", total=2 * len(scene.sources) * tickets + 60)
         traffic = Traffic(scene, runtime.ingestion_url, seed, lambda: progress.advance(task))
-        sources = (desk, support, jira)
-        steps += [(f"people open tickets in {c.tenant}/{c.tool}", partial(traffic.create, c, tickets)) for c in sources]
+        steps += [(f"people open tickets in {c.tenant}/{c.tool}", partial(traffic.create, c, tickets)) for c in scene.sources]
         spam = partial(traffic.create, desk, 5, subject="SPAM: win a phone")
         steps.append(("spam comes in", partial(traffic.until_taken, desk, spam)))
-        steps += [(f"people change and comment in {c.tenant}/{c.tool}", partial(traffic.update, c, tickets)) for c in sources]
+        steps += [(f"people change and comment in {c.tenant}/{c.tool}", partial(traffic.update, c, tickets)) for c in scene.sources]
         steps += [("signatures are forged", partial(traffic.forge, c, 3)) for c in scene.connections]
         steps.append(("signed bodies that are not JSON", partial(traffic.until_taken, desk, partial(traffic.break_bodies, desk, 3))))
         steps.append(("jira answers 500 for a while", partial(_outage, scene, traffic, settings)))

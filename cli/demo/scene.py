@@ -1,4 +1,4 @@
-"""The demo's stage set: four sandboxes of three tools, two tenants that use them, their rules and their secrets."""
+"""The demo's stage set: a sandbox of each of the nine tools and one more, three tenants that use them, their rules and their secrets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
+from cli.sandboxed import start_all, tool_of
+from plugins.manifest import PluginManifest
+from plugins.registry import PluginRegistry
 from plugins.sandbox.process import SandboxProcess
 from streams.secrets.store import SecretStore, open_store
 from streams.settings import Settings
-from streams.tenants.checks import NOT_SECRET, WEBHOOK_SECRETS
 from streams.tenants.config import TenantConfig, parse
 
 SEARCH_LAG_S = 1.5
@@ -48,13 +50,13 @@ ROUTES: dict[str, dict[str, Any]] = {
                 "to": "jira",
                 "do": ["mirror", "note"],
             },
-            {"name": "changes go to Jira", "match": {"type": "change"}, "to": "jira", "do": ["mirror"]},
+            {"name": "changes go to ServiceNow", "match": {"type": "change"}, "to": "snow", "do": ["mirror"]},
         ],
         "default": {"to": "desk", "do": ["mirror", "note"]},
     },
     "globex": {
         "routes": [
-            {"name": "comments stay where they are", "match": {"change": "commented"}, "to": "support", "do": ["note"]},
+            {"name": "comments stay where they are", "match": {"tool": "support", "change": "commented"}, "to": "support", "do": ["note"]},
             {
                 "name": "urgent tickets go to the operations desk",
                 "match": {"priority": ["P1", "P2"]},
@@ -63,15 +65,31 @@ ROUTES: dict[str, dict[str, Any]] = {
                 "do": ["mirror", "note"],
             },
         ],
-        "default": {"to": "support", "do": ["note"]},
+        "default": {"to": "support", "do": ["mirror", "note"]},
+    },
+    "initech": {
+        "routes": [
+            {"name": "the plant's tickets go to TOPdesk", "match": {"tool": "plant"}, "to": "facility", "do": ["mirror", "note"]},
+            {"name": "old desk's tickets move on", "match": {"tool": "legacy"}, "to": "it", "do": ["mirror"], "continue": True},
+            {"name": "and the plant knows", "when": 'ticket.priority in ["urgent", "high"]', "to": "plant", "do": ["mirror"]},
+        ],
+        "default": {"to": "it", "do": ["mirror", "enrich"]},
     },
 }
+"""The first of a tenant's tools are its sources; `ops` only takes what others send."""
 TOOLS = (
     ("acme", "desk", "servicedesk_plus"),
     ("acme", "jira", "jira"),
+    ("acme", "snow", "servicenow"),
     ("globex", "support", "zendesk"),
+    ("globex", "fresh", "freshdesk"),
     ("globex", "ops", "servicedesk_plus"),
+    ("initech", "it", "freshservice"),
+    ("initech", "facility", "topdesk"),
+    ("initech", "plant", "sysaid"),
+    ("initech", "legacy", "cherwell"),
 )
+TARGETS_ONLY = frozenset({"ops"})
 
 
 class Scene:
@@ -83,13 +101,21 @@ class Scene:
         self.connections: list[Connection] = []
 
     def __enter__(self) -> Scene:
-        for tenant, tool, tool_type in TOOLS:
-            sandbox = self._stack.enter_context(SandboxProcess(tool_type, index_lag=INDEX_LAG_S))
-            self.connections.append(Connection(tenant, tool, sandbox))
+        try:
+            started = start_all(self._stack, [tool_type for _, _, tool_type in TOOLS], lambda tool_type: {"index_lag": INDEX_LAG_S})
+        except BaseException:
+            self._stack.close()
+            raise
+        self.connections = [Connection(tenant, tool, sandbox) for (tenant, tool, _), sandbox in zip(TOOLS, started, strict=True)]
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    @property
+    def sources(self) -> list[Connection]:
+        """The tools people work in: one of each tool type."""
+        return [c for c in self.connections if c.tool not in TARGETS_ONLY]
 
     def of(self, tenant: str, tool: str) -> Connection:
         """The connection by its names."""
@@ -100,13 +126,14 @@ class Scene:
         store = open_store(self._settings)
         folder = self._settings.data_dir / "tenants"
         folder.mkdir(parents=True, exist_ok=True)
-        configs = []
+        registry, configs = PluginRegistry.discover(), []
         for tenant, rules in ROUTES.items():
-            tools = {c.tool: _tool(c, store) for c in self.connections if c.tenant == tenant}
+            mine = [c for c in self.connections if c.tenant == tenant]
+            tools = {c.tool: _tool(c, store, registry.manifest(c.sandbox.tool_type)) for c in mine}
             text = yaml.safe_dump({"tenant": tenant, "tools": tools, **rules}, sort_keys=False, allow_unicode=True)
             path = folder / f"{tenant}.yaml"
             path.write_text(text)
-            configs.append(parse(text, path.name))
+            configs.append(parse(text, path.name, {manifest.tool_type: manifest for manifest in registry.manifests()}))
         return configs
 
     def point_webhooks_at(self, ingestion_url: str) -> None:
@@ -124,22 +151,13 @@ class Scene:
         return True
 
 
-def _tool(c: Connection, store: SecretStore) -> dict[str, Any]:
-    tool_type = c.sandbox.tool_type
-    auth = {k: _secret(c, store, k, v) if k not in NOT_SECRET else v for k, v in c.sandbox.credentials["auth"].items()}
-    webhook = {k: _secret(c, store, f"hook_{k}", v) if k in WEBHOOK_SECRETS else v for k, v in c.sandbox.webhook.items()}
-    tool = {"type": tool_type, "base_url": c.sandbox.base_url, "auth": auth, "webhook": webhook, "search_lag": SEARCH_LAG_S}
-    if tool_type == "jira":
-        tool["project"] = "OPS"
-    if actor := c.sandbox.credentials.get("actor"):
-        tool["actor"] = actor
-    return tool
+def _tool(c: Connection, store: SecretStore, manifest: PluginManifest) -> dict[str, Any]:
+    def keep(key: str, value: str) -> str:
+        name = f"{c.tool}_{key}"
+        store.put(f"{c.tenant}/{name}", value.encode(), keep_old=False)
+        return "${secret:" + name + "}"
 
-
-def _secret(c: Connection, store: SecretStore, key: str, value: Any) -> str:
-    name = f"{c.tool}_{key}"
-    store.put(f"{c.tenant}/{name}", str(value).encode(), keep_old=False)
-    return "${secret:" + name + "}"
+    return {**tool_of(c.sandbox, manifest, keep), "search_lag": SEARCH_LAG_S}
 
 
 def data_folder(chosen: Path | None) -> Path:

@@ -48,7 +48,7 @@ class Traffic:
     def create(self, c: Connection, count: int, **fixed: str) -> None:
         """People open tickets."""
         for _ in range(count):
-            kind = self.rng.choice(("incident", "incident", "request", "change" if c.tool == "desk" else "problem"))
+            kind = self.rng.choice(("incident", "incident", "request", "change" if c.tenant == "acme" else "problem"))
             words = {"subject": self.rng.choice(SUBJECTS), "type": kind, "priority": self.rng.choice(PRIORITIES)}
             words["description"] = f"{words['subject']}. Reported by {self.rng.choice(PEOPLE)}."
             ticket = c.sandbox.person_creates(**{**words, **fixed})

@@ -58,10 +58,13 @@ def take_in(event: TicketProcessed, finished: FinishedEvents, doubts: PartitionD
     if event.target is None or event.ticket_id is None:
         return
     source_key = ticket_key(event.tenant, event.tool, event.ticket_id)
+    mirrored = {call.tool for call in event.calls if call.step == "mirror"}  # an event may have several targets
     if event.outcome == ProcessOutcome.FAILED:
-        doubts.raise_link(source_key, event.target, event.processed_at)
-    elif any(call.step == "mirror" for call in event.calls):
-        doubts.settle_link(source_key, event.target)
+        for target in {event.target, *mirrored}:
+            doubts.raise_link(source_key, target, event.processed_at)
+    else:
+        for target in mirrored:
+            doubts.settle_link(source_key, target)
 
 
 async def catch_up(

@@ -106,8 +106,8 @@ class Traffic:
             self.tick()
 
     def break_bodies(self, c: Connection, count: int) -> None:
-        """The tool's template breaks its own JSON, and signs it."""
+        """The tool signs a body that was cut off: nothing can be made of it."""
         for n in range(count):
-            c.sandbox.deliver('{"id": "' + str(9000 + n) + '", "subject": "the "quoted" printer"}')
+            c.sandbox.deliver('{"id": "' + str(9000 + n) + '", "subject": "the printer at the')
             self.sent.broken += 1
             self.tick()

@@ -7,13 +7,14 @@ Loaded with the first call.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import httpx
 
 from plugins.api import PluginConfigError, PluginContext
-
-if TYPE_CHECKING:
-    import httpx
+from plugins.http.auth import HeaderAuth, RefreshToken
+from plugins.http.errors import Answer
 
 ACCOUNTS: Final[Mapping[str, str]] = {
     "us": "https://accounts.zoho.com",
@@ -32,6 +33,21 @@ EARLY: Final = 300.0
 """A token of an hour is renewed five minutes before its end, as connectors in use do."""
 
 
+TOO_MANY: Final = "Access Denied"
+TOO_MANY_SECONDS: Final = 600.0
+"""What Zoho says, under 400, to a refresh token that asked for some ten tokens within ten minutes."""
+
+
+class ZohoToken(RefreshToken):
+    """Zoho's access tokens; asking too often is a matter of time, not of credentials."""
+
+    def _take(self, answer: Answer) -> bool:
+        told = answer.json()
+        if isinstance(told, dict) and told.get("error") == TOO_MANY:
+            answer = replace(answer, status=429, headers={**answer.headers, "retry-after": f"{TOO_MANY_SECONDS:g}"})
+        return super()._take(answer)
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """The address before /api/v3, the credentials, and whether it is the cloud edition."""
@@ -43,8 +59,6 @@ class Access:
 
 def access_of(context: PluginContext) -> Access:
     """By a tenant's settings: OAuth where a refresh token is set, else the key. Raises PluginConfigError for what is missing."""
-    from plugins.http.auth import HeaderAuth, RefreshToken
-
     settings = context.settings
     auth: Mapping[str, Any] = settings.get("auth") or {}
     base = str(settings.get("base_url") or "").rstrip("/").removesuffix("/api/v3")
@@ -54,7 +68,7 @@ def access_of(context: PluginContext) -> Access:
         missing = [name for name in ("client_id", "client_secret") if not auth.get(name)]
         if missing:
             raise PluginConfigError(f"auth.refresh_token needs auth.{missing[0]} beside it")
-        token = RefreshToken(
+        token = ZohoToken(
             f"{accounts_url(auth)}/oauth/v2/token",
             _newest(context, auth, "client_id"),
             _newest(context, auth, "client_secret"),

@@ -7,7 +7,7 @@ the newer API the vendor's manual shows us the authentication only, so each of i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from plugins.api import ApiError, Conflict, FatalApiError, NotFound, PluginConfigError, PluginContext, TornAnswer
@@ -114,7 +114,7 @@ class SysAidClient:
             answer = answer[0]
         return _record(answer)
 
-    def records(self, fields: Sequence[str], **params: str) -> AsyncIterator[Json]:
+    def records(self, fields: Sequence[str], **params: str) -> AsyncGenerator[Json, None]:
         """Every service record that meets the parameters, page by page."""
         return self._pages("records", {"type": "all", "fields": ",".join(fields), "sort": "id", "dir": "asc", **params})
 
@@ -222,7 +222,7 @@ class SysAidClient:
     def _filled(self, name: str, value: str) -> str:
         return self._paths[name].replace("{id}", segment(value))
 
-    async def _pages(self, name: str, params: Mapping[str, str]) -> AsyncIterator[Json]:
+    async def _pages(self, name: str, params: Mapping[str, str]) -> AsyncGenerator[Json, None]:
         """Rows by offset and limit; the end is a page that is short."""
         for number in range(MAX_PAGES):
             answer = await self._http.request("GET", self._paths[name], params={**params, "offset": number * PAGE, "limit": PAGE})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -146,10 +147,10 @@ class SysAidPlugin(TicketingToolPlugin):
         Each row is compared: a filter the account does not know is answered with every record.
         """
         fields = (self._external_id_key, "update_time")
-        async for row in self._api.records(fields, **{self._external_id_key: external_id}):
-            if self._value(row, self._external_id_key) == external_id:
-                return self._ref(row)
-            break  # the filter was not applied: the rest of the list would be the whole desk
+        async with aclosing(self._api.records(fields, **{self._external_id_key: external_id})) as rows:
+            first = await anext(rows, None)  # where the filter was not applied, the rest of the list would be the whole desk
+        if first is not None and self._value(first, self._external_id_key) == external_id:
+            return self._ref(first)
         found = [row async for row in self._api.searched(external_id, fields) if self._value(row, self._external_id_key) == external_id]
         return self._ref(min(found, key=lambda row: int(to_id(row.get("id")) or 0))) if found else None
 

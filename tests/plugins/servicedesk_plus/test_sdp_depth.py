@@ -19,6 +19,7 @@ from plugins.api import (
     PluginConfigError,
     PluginContext,
     Priority,
+    RateLimited,
     TicketChanges,
     TicketStatus,
     TicketType,
@@ -28,7 +29,7 @@ from plugins.conformance.builders import a_ticket
 from plugins.http.client import ApiClient
 from plugins.marker import note_marker
 from plugins.sandbox.server import SandboxProcess
-from plugins.servicedesk_plus.access import ACCOUNTS, accounts_url
+from plugins.servicedesk_plus.access import ACCOUNTS, ZohoToken, accounts_url
 from plugins.servicedesk_plus.answers import attachment_of, clocks_of, worklog_of
 from plugins.servicedesk_plus.modules import CHANGES, REQUESTS, used_modules
 from plugins.servicedesk_plus.plugin import ServiceDeskPlusPlugin
@@ -106,6 +107,21 @@ async def test_zoho_refuses_under_200_and_is_understood(sandbox: SandboxProcess,
         with pytest.raises(CredentialsRefused, match=code) as caught:
             await plugin.get_ticket("1")
         assert "s3cret" not in str(caught.value) and not (await plugin.health_check()).ok
+
+
+async def test_asking_zoho_too_often_is_waited_out_and_not_taken_for_a_wrong_token() -> None:
+    """Taken for refused credentials, a burst of restarts would make dead letters of good tickets."""
+    auth = ZohoToken("https://accounts.example/oauth/v2/token", "id", "secret", "refresh")
+    flow = auth.async_auth_flow(httpx.Request("GET", "https://sdp.example/api/v3/requests/1"))
+    await anext(flow)
+    with pytest.raises(RateLimited) as caught:
+        await flow.asend(
+            httpx.Response(400, json={"error": "Access Denied", "status": "failure"})
+        )
+    assert caught.value.retry_after == 600 and not caught.value.in_doubt
+    again = auth.async_auth_flow(httpx.Request("GET", "https://sdp.example/api/v3/requests/1"))
+    with pytest.raises(RateLimited):
+        await anext(again)
 
 
 def test_each_data_centre_has_its_own_accounts_host() -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from plugins.marker import find_marker, note_marker
 from plugins.richtext import from_html, to_plain
 from plugins.sandbox.http import Request, Response, json_response, route
-from plugins.sandbox.server import Actor, Sandbox, now
+from plugins.sandbox.server import Actor, now
 from plugins.sandbox.webhooks import RetryPolicy
 from plugins.topdesk.memo import find_update_tag, memo_text
 from plugins.topdesk.sandbox_cards import (
@@ -31,7 +31,6 @@ from plugins.topdesk.sandbox_cards import (
     shown,
     stamp,
     unid_of,
-    webhook_body,
 )
 from plugins.topdesk.sandbox_changes import ChangeCalls
 from plugins.topdesk.sandbox_fiql import BadQuery, fiql
@@ -43,20 +42,11 @@ API = "/tas/api"
 LIST_PARAMETERS = frozenset({"pageStart", "pageSize", "sort", "query", "fields", "dateFormat", "all"})
 
 
-class TopdeskSandbox(ChangeCalls, ShelfCalls, Sandbox):
+class TopdeskSandbox(ChangeCalls, ShelfCalls):
     """TOPdesk with two operators, ours and a colleague, and one caller."""
 
     tool_type = "topdesk"
     retry_policy = RetryPolicy(on_status=frozenset(), delays=())
-    tenant_words: ClassVar[Words] = Words("en")
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.incidents = self.journal.table("incidents")
-        self.changes = self.journal.table("changes")
-        self.trails = self.journal.table("trails")
-        self.files = self.journal.table("files")
-        self._numbers = {card["number"]: card["id"] for table in (self.incidents, self.changes) for card in table.values()}
 
     # accounts ------------------------------------------------------------------------------------------------------------
     @property
@@ -237,11 +227,6 @@ class TopdeskSandbox(ChangeCalls, ShelfCalls, Sandbox):
         return given
 
     # the state -----------------------------------------------------------------------------------------------------------
-    def _card(self, table: Any, request: Request) -> Any:
-        """A card by the id or the number in the path."""
-        given = request.params["id"]
-        return table.get(given if "/id/" in request.path and table is self.incidents else self._numbers.get(given, given))
-
     def _blank(self, at: int, actor: Actor) -> Json:
         number = f"I {stamp(at)[2:4]}{stamp(at)[5:7]} {self.next_id('incident', 101):03d}"
         return new_incident(number, at, actor, self.tenant_words.statuses[0][0])
@@ -329,19 +314,6 @@ class TopdeskSandbox(ChangeCalls, ShelfCalls, Sandbox):
             trail["actions"].append(action)
         self.trails.put(card["id"], trail)
         return action
-
-    def _touch(self, table: Any, card: Json, actor: Actor) -> None:
-        card["modifier"] = {"id": actor.id, "name": actor.name}
-        card["modificationDate" if table is self.incidents else "lastModificationDate"] = stamp(now())
-        table.put(card["id"], card)
-
-    def _tell(self, kind: str, verb: str, card: Json, actor: Actor, action: Json | None, changes: list[Json]) -> None:
-        if self.keys.get("webhook_kind") == "number":
-            self.fire({"requestType": 1, "incidentId": card["number"], "isTestRun": False})
-            return
-        requests = self.trails.get(card["id"])["requests"]
-        request = memo_text(requests[0]["memoText"]) if requests else ""
-        self.fire(webhook_body(kind, verb, card, actor, request, action, changes))
 
 
 def _one_of(names: Any, field: str, value: Any) -> Json:

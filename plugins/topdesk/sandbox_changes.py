@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 from urllib.parse import parse_qs
 
 from plugins.marker import find_marker, note_marker
@@ -27,31 +27,13 @@ from plugins.topdesk.sandbox_cards import (
     unid_of,
 )
 from plugins.topdesk.sandbox_refusals import Refused, refused
-
-if TYPE_CHECKING:
-    from plugins.sandbox.server import Sandbox as _Base
-
-    class Base(_Base):
-        """What the whole sandbox has beside these calls."""
-
-        incidents: Any
-        changes: Any
-        trails: Any
-        files: Any
-        _numbers: dict[str, str]
-        tenant_words: ClassVar[Words]
-
-        def _card(self, table: Any, request: Request) -> Any: ...
-        def _touch(self, table: Any, card: Json, actor: Actor) -> None: ...
-        def _tell(self, kind: str, verb: str, card: Json, actor: Actor, action: Json | None, changes: list[Json]) -> None: ...
-else:
-    Base = object
+from plugins.topdesk.sandbox_state import TopdeskState
 
 Json = dict[str, Any]
 MOMENTS = {"simple_inProgress": "startDate", "simple_done": "implementationDate", "simple_closed": "closedDate"}
 
 
-class ChangeCalls(Base):
+class ChangeCalls(TopdeskState):
     """Calls under /operatorChanges, and what a colleague does to a change."""
 
     @route("GET", "/tas/api/operatorChanges")

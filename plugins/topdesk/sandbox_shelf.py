@@ -5,18 +5,14 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from email import message_from_bytes
 from email.policy import HTTP
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from plugins.sandbox.http import Request, Response, json_response, route
 from plugins.sandbox.server import now
 from plugins.topdesk.sandbox_cards import API_OPERATOR, BRANCH, CALLER, OPERATOR, entry, lookup, unid_of
 from plugins.topdesk.sandbox_fiql import BadQuery, fiql
 from plugins.topdesk.sandbox_refusals import refused
-
-if TYPE_CHECKING:
-    from plugins.topdesk.sandbox_changes import Base
-else:
-    Base = object
+from plugins.topdesk.sandbox_state import TopdeskState
 
 Json = dict[str, Any]
 PEOPLE_FIELDS = frozenset({"id", "dynamicName", "email", "loginName", "firstName", "surName", "networkLoginName", "employeeNumber", "name"})
@@ -27,7 +23,7 @@ ASSETS: tuple[Json, ...] = (
 GROUPS = ("Servicedesk", "Applicatiebeheer")
 
 
-class ShelfCalls(Base):
+class ShelfCalls(TopdeskState):
     """Calls that read lists, and those that move files."""
 
     # files ---------------------------------------------------------------------------------------------------------------
@@ -141,12 +137,6 @@ class ShelfCalls(Base):
         except BadQuery:
             return refused(400, request, "The parameters of the request were malformed.")
         return self._page([row for row in rows if fits is None or fits(row)], request)
-
-    def _page(self, rows: list[Json], request: Request) -> Response:
-        """By `start` and `page_size`: 206 while there is more, 204 for none."""
-        start, size = int(request.query.get("start") or 0), min(int(request.query.get("page_size") or 10), 100)
-        found = rows[start : start + size]
-        return json_response(found, 206 if start + size < len(rows) else 200) if found else Response(204)
 
 
 def _operator(unid: str, name: str) -> Json:

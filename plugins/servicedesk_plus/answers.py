@@ -1,11 +1,11 @@
-"""What hangs on a request, as our values: its files, its clocks, the work logged on it. Pure."""
+"""What hangs on a request, as our values: its files, its clocks, its assets, the work logged on it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from plugins.api import Attachment, SlaTarget
+from plugins.api import Attachment, ConfigurationItem, SlaTarget
 from plugins.mapping import to_id, to_micros, to_text
 from plugins.servicedesk_plus.payload import plain
 
@@ -27,6 +27,29 @@ def clocks_of(request: Json) -> Sequence[SlaTarget]:
         for what, due, end, late in clocks
         if (due_at := _time(request, due)) is not None
     ]
+
+
+ASSET_FIELDS = ("serial_number", "asset_tag", "barcode", "location", "ip_address", "vendor", "warranty_expiry", "acquisition_date")
+ASSET_NAMES = {"product": "product", "site": "site", "user": "owner", "department": "department", "region": "region"}
+
+
+def item_of(asset: Json) -> ConfigurationItem:
+    """An asset: what people read of it, by the tool's own field names; what is not there is left out."""
+    attributes = {name: text for name in ASSET_FIELDS if (text := _shown(asset.get(name)))}
+    attributes |= {ours: text for theirs, ours in ASSET_NAMES.items() if (text := _shown(asset.get(theirs)))}
+    item_id = to_id(asset.get("id")) or ""
+    return ConfigurationItem(
+        item_id=item_id,
+        name=to_text(asset.get("name")) or item_id,
+        kind=_shown(asset.get("product_type")) or _shown(asset.get("type")),
+        status=_shown(asset.get("state")),
+        attributes=attributes,
+    )
+
+
+def _shown(value: Any) -> str:
+    """A field's text: itself, its object's name, or a time as the tool shows it."""
+    return to_text(value.get("name") or value.get("display_value")) if isinstance(value, dict) else to_text(value)
 
 
 def _time(item: Json, name: str) -> int | None:

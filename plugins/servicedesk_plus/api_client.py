@@ -171,6 +171,9 @@ class SdpClient:
         answer = await self._client.request("POST", f"{_path(module, item_id)}/worklogs", data=_input({"worklog": worklog}))
         return _object(answer, "worklog", wrote=True)
 
+    async def asset(self, asset_id: str) -> Json:
+        return _object(await self._client.request("GET", f"/assets/{segment(asset_id)}"), "asset")
+
     async def attach(self, module: Module, item_id: str, content: AsyncIterable[bytes], headers: Mapping[str, str]) -> Json:
         """Sends a multipart form whose file is `file_field`."""
         method, path = ("POST", "_uploads") if self._cloud else ("PUT", "upload")

@@ -212,7 +212,7 @@ class RequestReader:
         actor = actor or _first(ticket, ("last_updated_by", "updated_by"))
         if actor is None and change is _CREATED:
             actor = _first(ticket, ("created_by", "CREATEDBY"))
-        custom, device = found["custom_fields"], ticket.get("primary_asset")
+        custom, device = found["custom_fields"], ticket.get("primary_asset") or _sole(ticket.get("assets"))
         return TicketMetadata(
             tenant_id=tenant,
             ticket_id=ticket_id,
@@ -340,6 +340,11 @@ def _query_event(query: str) -> str | None:
         return dict(parse_qsl(query, max_num_fields=32)).get("event")
     except ValueError:  # more parameters than any admin types
         return None
+
+
+def _sole(assets: Any) -> Any:
+    """The first of a request's assets, where none is called primary."""
+    return assets[0] if type(assets) is list and assets else None
 
 
 def _first(ticket: Json, names: tuple[str, ...]) -> Any:

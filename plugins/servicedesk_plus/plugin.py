@@ -15,6 +15,7 @@ from plugins.api import (
     BatchResult,
     CredentialsRefused,
     Delivery,
+    DeviceContext,
     Health,
     NewNote,
     NewTicket,
@@ -35,7 +36,7 @@ from plugins.api import (
 from plugins.mapping import to_id, to_text
 from plugins.marker import same_marker
 from plugins.richtext import from_markdown, to_html, with_marker
-from plugins.servicedesk_plus.answers import attachment_of, clocks_of, worklog_of
+from plugins.servicedesk_plus.answers import attachment_of, clocks_of, item_of, worklog_of
 from plugins.servicedesk_plus.modules import CHANGES, REQUESTS, Module, module_of, used_modules
 from plugins.servicedesk_plus.names import SiteNames
 from plugins.servicedesk_plus.payload import RequestReader, plain
@@ -59,6 +60,7 @@ FALLBACK_PRIORITY: Final = "High"
 MAX_SUBJECT: Final = 250
 MAX_ATTACHMENT: Final = 32 << 20
 CONCURRENT_UPDATES: Final = 12
+MOST_ASSETS: Final = 20
 
 UDF: Final = re.compile(r"(udf|txt|num|date|dt|bool|dbl)_\w+")
 """Names of custom fields as the API takes them, on premises and in the cloud; any other is a label."""
@@ -72,7 +74,7 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
     tool_type = "servicedesk_plus"
     version = "1.0.0"
     search_lag = 60.0
-    capabilities: ClassVar[frozenset[str]] = frozenset({"changes", "problems", "sla"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"assets", "changes", "problems", "sla"})
 
     def __init__(self, context: PluginContext) -> None:
         super().__init__(context)
@@ -280,6 +282,19 @@ class ServiceDeskPlusPlugin(TicketingToolPlugin):
     async def sla_targets(self, ticket_id: str) -> Sequence[SlaTarget]:
         """A request's two clocks, response and resolution, where a policy set them."""
         return clocks_of(await self._api.item(*module_of(ticket_id)))
+
+    async def device_context(self, ticket: TicketMetadata) -> DeviceContext | None:
+        """A request's assets, 20 at most; one that is gone is left out."""
+        request = await self._api.item(*module_of(ticket.ticket_id))
+        rows = [request.get("primary_asset"), *(found if isinstance(found := request.get("assets"), list) else ())]
+        ids = dict.fromkeys(asset_id for row in rows if isinstance(row, dict) and (asset_id := to_id(row.get("id"))))
+        items = []
+        for asset_id in list(ids)[:MOST_ASSETS]:
+            try:
+                items.append(item_of(await self._api.asset(asset_id)))
+            except NotFound:
+                continue
+        return DeviceContext(items=tuple(items)) if items else None
 
     async def list_changes(self, text: str = "") -> list[str]:
         """Ids of changes whose title holds the text, the newest last; at most 100."""

@@ -11,7 +11,7 @@ import msgspec
 from plugins.sandbox.http import Request, Response, json_response, route
 from plugins.sandbox.multipart import parts_of
 from plugins.sandbox.server import Sandbox
-from plugins.servicedesk_plus.sandbox_request import Json, Refused, shown_note, user
+from plugins.servicedesk_plus.sandbox_request import ASSETS, Json, Refused, shown_note, user
 
 ITEM = "/api/v3/{module}/{id}"
 TOKEN_PATH = "/oauth/v2/token"  # noqa: S105 - a path
@@ -105,6 +105,11 @@ class Parts(Sandbox):
         found["worklogs"].append(row)
         self.save(found)
         return done({"worklog": row}, 201)
+
+    @route("GET", "/api/v3/assets/{id}")
+    def asset(self, request: Request) -> Response:
+        found = ASSETS.get(request.params["id"])
+        return done({"asset": found}) if found else self.refusal(404, request)
 
     @route("PUT", f"{ITEM}/upload")
     @route("POST", f"{ITEM}/_uploads")

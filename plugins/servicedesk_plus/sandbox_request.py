@@ -63,6 +63,22 @@ class Refused(Exception):
         self.code, self.message, self.field, self.status = code, message, field, status
 
 
+ASSETS: Final[Mapping[str, Json]] = {
+    "301": {
+        "id": "301",
+        "name": "GATE-PC-04",
+        "product": {"id": "5", "name": "OptiPlex 7020"},
+        "product_type": {"id": "2", "name": "Workstation"},
+        "state": {"id": "2", "name": "In Use"},
+        "serial_number": "SN-2231",
+        "site": {"id": "301", "name": "Harbour"},
+        "user": {"id": "900", "name": "Cora Customer"},
+        "warranty_expiry": {"display_value": "Mar 1, 2027", "value": "1803859200000"},
+        "vendor": None,
+    }
+}
+
+
 def lookups_of(module: str) -> Mapping[str, tuple[str, ...]]:
     return CHANGE_LOOKUPS if module == "changes" else LOOKUPS
 
@@ -177,6 +193,7 @@ def shown(found: Json) -> Json:
         "has_notes": bool(found["notes"]),
         "has_attachments": bool(found["attachments"]),
         "attachments": found["attachments"],
+        "assets": [{"id": asset["id"], "name": asset["name"]} for asset in ASSETS.values()] if found["requester"] else [],
         "is_trashed": found["is_trashed"],
         "is_overdue": False,
         "tags": [],

@@ -115,9 +115,7 @@ async def test_asking_zoho_too_often_is_waited_out_and_not_taken_for_a_wrong_tok
     flow = auth.async_auth_flow(httpx.Request("GET", "https://sdp.example/api/v3/requests/1"))
     await anext(flow)
     with pytest.raises(RateLimited) as caught:
-        await flow.asend(
-            httpx.Response(400, json={"error": "Access Denied", "status": "failure"})
-        )
+        await flow.asend(httpx.Response(400, json={"error": "Access Denied", "status": "failure"}))
     assert caught.value.retry_after == 600 and not caught.value.in_doubt
     again = auth.async_auth_flow(httpx.Request("GET", "https://sdp.example/api/v3/requests/1"))
     with pytest.raises(RateLimited):
@@ -270,6 +268,21 @@ async def test_both_clocks_of_a_request_are_told(sandbox: SandboxProcess) -> Non
         await plugin.update_ticket(ref, changes(status=TicketStatus.RESOLVED))
         _, resolution = await plugin.sla_targets(ref)
         assert resolution.completed_at is not None and not resolution.breached
+
+
+async def test_a_requests_assets_are_shown_with_what_people_read(sandbox: SandboxProcess) -> None:
+    """Model, place and owner stand beside the mirrored ticket; an asset that is gone hides no other."""
+    async with connected(sandbox, **ALL) as plugin:
+        ticket = await plugin.get_ticket(sandbox.person_creates(subject="Gate PC is slow"))
+        assert ticket.device is not None and ticket.device["name"] == "GATE-PC-04"
+        context = await plugin.device_context(ticket)
+        assert context is not None
+        (item,) = context.items
+        assert (item.name, item.kind, item.status) == ("GATE-PC-04", "Workstation", "In Use")
+        assert item.attributes["serial_number"] == "SN-2231" and item.attributes["owner"] == "Cora Customer"
+        assert item.attributes["warranty_expiry"] == "Mar 1, 2027" and "vendor" not in item.attributes
+        change = await plugin.create_ticket(a_ticket(type=TicketType.CHANGE))
+        assert await plugin.device_context(await plugin.get_ticket(change.ticket_id)) is None
 
 
 async def test_custom_fields_are_written_by_their_labels(sandbox: SandboxProcess) -> None:

@@ -30,6 +30,7 @@ settings.load_profile("ours")
 
 LONG_FIRST = (
     "tests/chaos/test_chaos.py",
+    "tests/plugins/conformance/test_broken_plugins.py",
     "tests/streams/test_materialize_stage.py",
     "tests/cli/test_demo.py",
     "tests/streams/test_promises_runner.py",

@@ -42,8 +42,9 @@ async def test_no_record_is_passed_over_when_the_stage_is_killed(broker: str, to
                 if kill == 1:
                     await fill(broker, source, total // 2, total // 2)
                 stage = start_stage(broker, tmp_path, source, target, "0", mode)
-            await ledger.until(total, 90)
-            assert sorted(ledger.seen) == list(range(total)), f"lost records with seed {seed}"
+            await fill(broker, source, total, 100)  # the last stage has work of its own: it is up when it is told to end
+            await ledger.until(total + 100, 90)
+            assert sorted(ledger.seen) == list(range(total + 100)), f"lost records with seed {seed}"
             assert ledger.inversions() == 0
             stage.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(stage.wait, 15) == 0

@@ -48,6 +48,7 @@ class Desk:
         self._external_id_field = str(settings.get("external_id_field") or "ExternalReference")
         self._event_field = str(settings.get("event_field") or "ExternalEvent")
         self._record_ids: dict[tuple[str, str], str] = {}
+        self._customer_found: Json = {}
 
     # records ---------------------------------------------------------------------------------------------------------
     async def read(self, name: str, record: str) -> Json:
@@ -218,13 +219,14 @@ class Desk:
     async def _customer(self) -> Json:
         """The record of the customer that new tickets are for: the setting `requester`, an e-mail address."""
         address = str(self._settings.get("requester") or "")
-        if not address:
-            return {}
+        if not address or self._customer_found:
+            return self._customer_found
         name = str(self._settings.get("customer_object") or "CustomerInternal")
         rows = [row async for row in self.search(name, {"Email": address}, limit=2)]
         if len(rows) != 1:
             raise PluginConfigError(f"`requester` must be the address of one {name} in Cherwell; {len(rows) or 'none'} has it")
-        return {"CustomerRecID": rows[0].get("busObRecId"), "CustomerTypeID": (await self.schemas.of(name)).object_id}
+        self._customer_found = {"CustomerRecID": rows[0].get("busObRecId"), "CustomerTypeID": (await self.schemas.of(name)).object_id}
+        return self._customer_found
 
     # journals --------------------------------------------------------------------------------------------------------
     async def add_journal(self, made: ObjectMap, record: str, text: str, *, public: bool) -> str:

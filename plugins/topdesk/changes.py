@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-from plugins.api import NewTicket, PluginConfigError, TicketChanges, TicketStatus, TornAnswer, ValidationRefused
+from plugins.api import ApiError, NewTicket, PluginConfigError, TicketChanges, TicketStatus, TornAnswer, ValidationRefused
 from plugins.mapping import to_id
 from plugins.richtext import from_markdown, to_plain
 from plugins.topdesk.api_client import TopdeskClient, quoted
@@ -67,7 +68,8 @@ async def requester_id(api: TopdeskClient, settings: Mapping[str, Any]) -> str:
 
 
 async def change_change(api: TopdeskClient, lists: TenantLists, identifier: str, changes: TicketChanges) -> None:
-    """Applies the changes with a memo that tells them: one patch, all or nothing; phases are moved after it."""
+    """Applies the changes with a memo that tells them: one patch, all or nothing. Where phases are moved too, the memo comes last: an
+    update cut off in between does not count as applied, and doing it again completes it."""
     card = await api.change(identifier)
     steps: list[Json] = []
     told: list[str] = []
@@ -92,10 +94,14 @@ async def change_change(api: TopdeskClient, lists: TenantLists, identifier: str,
     if moves:
         _check_move(str(card.get("processingStatus")), moves)
         told.append(f"Status: {card.get('processingStatus')} -> {moves.value}")
-    memo = "\n".join([*told, update_tag(changes.event_id)])
-    await api.patch_change(identifier, [*steps, {"op": "add", "path": "/progressTrail", "value": memo}])
-    if moves:
-        await _lead(api, identifier, str(card.get("processingStatus")), moves)
+    memo = {"op": "add", "path": "/progressTrail", "value": "\n".join([*told, update_tag(changes.event_id)])}
+    if moves is None:
+        await api.patch_change(identifier, [*steps, memo])
+        return
+    if steps:
+        await api.patch_change(identifier, steps)
+    await _lead(api, identifier, str(card.get("processingStatus")), moves)
+    await api.patch_change(identifier, [memo])
 
 
 def _check_move(processing: str, wanted: TicketStatus) -> None:
@@ -137,6 +143,7 @@ class ChangeNotes:
         if entry_id is None:
             raise TornAnswer("TOPdesk took a note and did not say its id", in_doubt=True)
         if hidden and not self._shown_is_meant:
-            entries = await api.change_progress(change_id)
-            self._shows = any(row.get("id") == entry_id and row.get("invisibleForCaller") is False for row in entries)
+            with suppress(ApiError):  # the note is written: a look that fails must not have it written again
+                entries = await api.change_progress(change_id)
+                self._shows = any(row.get("id") == entry_id and row.get("invisibleForCaller") is False for row in entries)
         return entry_id

@@ -211,7 +211,7 @@ class TopdeskReader:
             change = TicketChange.RESOLVED
         if unknown:
             extra["unknown"] = unknown
-        for name in ("mainIncident", "partialIncidents", "changeType", "asset"):
+        for name in ("mainIncident", "partialIncidents", "changeType", "asset", "completedDate"):
             if document.get(name):
                 extra[name] = document[name]
         return TicketMetadata(

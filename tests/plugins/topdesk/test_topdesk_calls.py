@@ -282,6 +282,50 @@ async def test_a_change_is_found_by_our_id_though_it_cannot_be_searched(desk: To
     assert await bound(desk, http, changes=False).find_by_external_id(asked.external_id) is None
 
 
+@pytest.mark.parametrize("cut", ["/processingStatusTransitions", ""])
+async def test_an_update_cut_off_between_its_calls_is_completed(desk: TopdeskSandbox, http: ApiClient, cut: str) -> None:
+    """Fields and phases are several calls: half an update must not count as one."""
+    plugin = bound(desk, http)
+    ref = await plugin.create_ticket(a_ticket(type=TicketType.CHANGE))
+    update = changes(subject="soon", status=TicketStatus.RESOLVED)
+    if cut:
+        fault(desk, status=500, method="POST", path=f"/tas/api/operatorChanges/{ref.ticket_id}{cut}")
+    else:
+        desk.changes.get(ref.ticket_id)["processingStatus"] = "simple_inProgress"
+        fault(desk, reset=True, when="before", method="PATCH")
+    with pytest.raises(ApiError):
+        await plugin.update_ticket(ref.ticket_id, update)
+    assert not await plugin.has_update(ref.ticket_id, update.event_id)
+    await plugin.update_ticket(ref.ticket_id, update)
+    ticket = await plugin.get_ticket(ref.ticket_id)
+    assert (ticket.subject, ticket.status) == ("soon", TicketStatus.RESOLVED)
+    assert await plugin.has_update(ref.ticket_id, update.event_id)
+
+
+async def test_a_note_that_is_written_is_never_written_again(desk: TopdeskSandbox, http: ApiClient) -> None:
+    """Looking for its id comes after the effect: what goes wrong there is doubt, and the search finds it."""
+    plugin = bound(desk, http)
+    ref = await plugin.create_ticket(a_ticket())
+    note = NewNote(text="once", marker=note_marker(new_event_id(), 1))
+    fault(desk, status=500, method="GET", path=f"/tas/api/incidents/id/{ref.ticket_id}/actions", times=9)
+    with pytest.raises(TornAnswer) as caught:
+        await plugin.add_note(ref.ticket_id, note)
+    desk.faults.armed.clear()
+    assert caught.value.in_doubt and await plugin.has_note(ref.ticket_id, note.marker)
+    change = await plugin.create_ticket(a_ticket(type=TicketType.CHANGE))
+    fault(desk, status=403, method="GET", path=f"/tas/api/operatorChanges/{change.ticket_id}/progresstrail")
+    assert await plugin.add_note(change.ticket_id, note)
+
+
+async def test_one_strange_id_sinks_no_batch(desk: TopdeskSandbox, http: ApiClient) -> None:
+    """Ids come from outside; one that breaks the query is asked for by itself."""
+    plugin = bound(desk, http)
+    ref = await plugin.create_ticket(a_ticket())
+    fault(desk, status=400, method="GET", path="/tas/api/incidents")
+    results = {r.ticket_id: r async for r in plugin.get_ticket_batch([ref.ticket_id, "I' or 1=1"])}
+    assert results[ref.ticket_id].ticket is not None and isinstance(results["I' or 1=1"].error, NotFound)
+
+
 async def test_people_approve_changes_and_we_do_not(desk: TopdeskSandbox, http: ApiClient) -> None:
     """Another tool's word must not get a change past its approver; nothing of a refused update is written."""
     plugin = bound(desk, http)
@@ -387,6 +431,9 @@ async def test_the_target_date_is_a_clock(desk: TopdeskSandbox, http: ApiClient)
     assert clock.due_at is not None and clock.paused and not clock.breached
     desk.incidents.get(ref.ticket_id)["targetDate"] = "2020-01-01T00:00:00.000+0000"
     assert (await plugin.sla_targets(ref.ticket_id))[0].breached
+    await plugin.update_ticket(ref.ticket_id, changes(status=TicketStatus.RESOLVED))
+    (done,) = await plugin.sla_targets(ref.ticket_id)
+    assert done.completed_at is not None and done.breached and not done.paused
     desk.incidents.get(ref.ticket_id)["targetDate"] = None
     assert await plugin.sla_targets(ref.ticket_id) == []
 

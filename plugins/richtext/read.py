@@ -362,9 +362,10 @@ def _until(lines: Iterator[str], first: str, end: str) -> str:
     return "\n".join(found).strip("\n")
 
 
+_WIKI_ESCAPE = re.compile(r"\\([*_\-{}\[\]|+^~!#\\])")
 _WIKI_RUN = re.compile(
-    r"\\([*_\-{}\[\]|+^~!#\\])|\{\{([^{}\n]+)\}\}|\[(?:([^\]|\n]*)\|)?((?:https?://|mailto:)[^\]\s|]+)\]"
-    r"|(?<!\w)\*(?=\S)([^*\n]+)(?<=\S)\*(?!\w)|(?<!\w)_(?=\S)([^_\n]+)(?<=\S)_(?!\w)"
+    _WIKI_ESCAPE.pattern + r"|\{\{((?:\\.|[^{}\\\n])+)\}\}|\[(?:((?:\\.|[^\]|\\\n])*)\|)?((?:https?://|mailto:)[^\]\s|]+)\]"
+    r"|(?<!\w)\*(?=\S)((?:\\.|[^*\\\n])+)(?<=\S)\*(?!\w)|(?<!\w)_(?=\S)((?:\\.|[^_\\\n])+)(?<=\S)_(?!\w)"
 )
 
 
@@ -375,15 +376,19 @@ def _wiki_inlines(text: str) -> Inlines:
         runs.append(Text(text[at : match.start()]))
         escaped, code, label, url, strong, em = match.groups()
         if url is not None:
-            runs.append(Text(label or url, frozenset(), safe_link(url)))
+            runs.append(Text(_unescaped(label) if label else url, frozenset(), safe_link(url)))
         elif code is not None:
-            runs.append(Text(code, frozenset({"code"})))
+            runs.append(Text(_unescaped(code), frozenset({"code"})))
         elif strong is not None:
-            runs.append(Text(strong, frozenset({"strong"})))
+            runs.append(Text(_unescaped(strong), frozenset({"strong"})))
         elif em is not None:
-            runs.append(Text(em, frozenset({"em"})))
+            runs.append(Text(_unescaped(em), frozenset({"em"})))
         else:
             runs.append(Text(escaped))
         at = match.end()
     runs.append(Text(text[at:]))
     return joined(runs)
+
+
+def _unescaped(text: str) -> str:
+    return _WIKI_ESCAPE.sub(r"\1", text)

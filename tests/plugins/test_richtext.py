@@ -70,6 +70,13 @@ def test_plain_text_written_as_markdown_or_html_reads_back_as_that_text(text: st
     assert to_plain(from_markdown(to_markdown(document))).split() == (text.strip() or "x").split()
 
 
+@pytest.mark.parametrize("text", ["`{color:red}`", "`~x~ |y|`", "**a_b**", "*c|d*", "[e_f](https://a.example)"])
+def test_wiki_escapes_inside_a_mark_are_read_back(text: str) -> None:
+    """What we wrote with a backslash must not come back with one, or each reading adds another."""
+    document = from_markdown(text)
+    assert from_wiki(to_wiki(document)) == document
+
+
 @given(texts)
 def test_no_text_opens_a_tag_or_a_wiki_macro(text: str) -> None:
     """A ticket's words come from strangers."""

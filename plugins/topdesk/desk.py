@@ -60,10 +60,12 @@ class Desk:
 
     async def _worded(self, write: Callable[[], Awaitable[T]]) -> T:
         """Writes with TOPdesk's usual words; once more with the tenant's own where it does not know one of these."""
+        readings = self._lists.readings
         try:
             return await write()
         except UnknownValue:
-            if not await self._lists.read(self.api):
+            await self._lists.read(self.api)
+            if self._lists.readings == readings:
                 raise
         return await write()
 

@@ -46,19 +46,21 @@ class TenantLists:
         self._usual_statuses, self._usual_types = STATUS_NAMES[language], CALL_TYPE_NAMES[language]
         self._rows: Mapping[str, list[Json]] = {}
         self._until = 0.0
+        self.readings = 0
+        """How often the lists were read: who was refused before a reading may be taken after it."""
         self._reading = asyncio.Lock()
 
-    async def read(self, api: TopdeskClient) -> bool:
-        """Reads the lists, once for all who wait; False when they were fresh already. A list closed to our account stays unseen."""
+    async def read(self, api: TopdeskClient) -> None:
+        """Reads the lists unless they are fresh, once for all who wait. A list closed to our account stays unseen."""
         async with self._reading:
             if time.monotonic() < self._until:
-                return False
+                return
             rows = {}
             for name in LISTS:
                 with suppress(CredentialsRefused, NotFound):
                     rows[name] = await api.words(name)
             self._rows, self._until = rows, time.monotonic() + KEPT_SECONDS
-            return True
+            self.readings += 1
 
     def priority(self, wanted: Priority) -> str | None:
         """The name to write; None when the tenant has none for it."""

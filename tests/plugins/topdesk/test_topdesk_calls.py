@@ -101,6 +101,17 @@ async def test_a_dutch_tenant_is_written_in_its_own_words(dutch: TopdeskSandbox,
     assert [kind for kind, _ in kinds(dutch, ref.ticket_id)] == ["create", *["update"] * 4]
 
 
+async def test_many_who_are_refused_at_once_learn_the_words_together(dutch: TopdeskSandbox, http: ApiClient) -> None:
+    """The lists are read once, and nobody who waited for them is told that a word is unknown."""
+    plugin = bound(dutch, http, language="en")
+    refs = await asyncio.gather(*(plugin.create_ticket(a_ticket(type=TicketType.REQUEST)) for _ in range(12)))
+    results = await plugin.batch_update_tickets({ref.ticket_id: changes(status=TicketStatus.PENDING) for ref in refs})
+    assert all(result.error is None for result in results)
+    assert {dutch.incidents.get(ref.ticket_id)["processingStatus"]["name"] for ref in refs} == {"Wacht op aanmelder"}
+    with pytest.raises(ValidationRefused, match=r"category\.name: value not found"):
+        await plugin.update_ticket(refs[0].ticket_id, changes(custom_fields={"category": "Tuinen"}))
+
+
 async def test_flags_are_written_where_a_status_determines_nothing(desk: TopdeskSandbox, http: ApiClient) -> None:
     """Some tenants refuse a status and a flag together, some ignore the status: the tenant says which it is."""
     plugin = bound(desk, http, status_by="flags")

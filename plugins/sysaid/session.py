@@ -83,12 +83,14 @@ class Session(RenewedAuth):
     def _refused(self, response: httpx.Response) -> bool:
         """401, or the login page under 200, which some versions answer when the cookie is dead.
 
-        A page right after a login is a gateway's, and logins are few; a file that is a page says that it is a file.
+        A page right after a login is a gateway's, and a file that is a page says that it is a file. A 401 right after the second
+        login is about the call, not about the session: it is handed on, and the session kept for the others.
         """
-        if response.status_code != 200 or "text/html" not in response.headers.get("content-type", ""):
-            return response.status_code == 401
         fresh = bool(self._begun) and self._monotonic() - self._begun[-1] < FRESH
-        return not fresh and "content-disposition" not in response.headers
+        if response.status_code == 401:
+            return not (fresh and len(self._begun) >= LOGINS_IN_WINDOW)
+        page = response.status_code == 200 and "text/html" in response.headers.get("content-type", "")
+        return page and not fresh and "content-disposition" not in response.headers
 
 
 class AccessToken(RenewedAuth):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from plugins.api import ConnectFailed, CredentialsRefused, FatalApiError, PluginConfigError, PluginContext, RetriableApiError
@@ -64,6 +65,7 @@ def test_what_people_type_changes_no_filter(text: str, escaped: str) -> None:
     assert f"(mail={escaped})" in a_directory().filter_for(text, exact=True)
 
 
+@example_settings(deadline=None)  # the first look imports ldap3
 @given(st.text(min_size=1, max_size=40))
 def test_no_text_opens_or_closes_a_part_of_the_filter(text: str) -> None:
     """Whatever is typed, the filter keeps its shape: as many parentheses and stars as for a plain word."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import given
+from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 import plugins.sysaid
@@ -189,6 +190,7 @@ JSON = st.recursive(
 )
 
 
+@example_settings(deadline=None)  # a busy machine is no fault of the parser
 @given(JSON, JSON, JSON, JSON)
 def test_any_shape_is_read_or_set_aside(status: Any, note: Any, changed: Any, info: Any) -> None:
     """No body from outside may raise anything else."""

@@ -86,12 +86,20 @@ async def test_no_third_login_within_five_minutes() -> None:
     clock = Clock()
     session = a_session("plain", clock)
     await driven(session, logged_in(), OVER, logged_in(), DONE)
-    clock.now += 10
+    clock.now += 100
     with pytest.raises(RateLimited) as caught:
         await driven(session, OVER)
-    assert caught.value.retry_after == pytest.approx(290)
+    assert caught.value.retry_after == pytest.approx(200)
     clock.now += 300
     assert len(await driven(session, OVER, logged_in(), DONE)) == 3
+
+
+async def test_a_call_our_account_may_not_make_costs_no_third_login() -> None:
+    """It is answered 401 with the newest session too: the call is refused, and the session stays for the others."""
+    session = a_session("plain")
+    assert len(await driven(session, logged_in(), OVER, logged_in(), OVER)) == 4
+    assert [r.method for r in await driven(session, OVER)] == ["GET"]
+    assert (await driven(session, DONE))[0].headers["cookie"] == "JSESSIONID=A1"
 
 
 async def test_a_login_turned_away_is_left_alone_for_its_window() -> None:

@@ -102,7 +102,7 @@ class Faults:
         """Between a call and its record: the tool has it, the topic does not yet."""
         pid = await self._alive("process")
         before = len(await asyncio.to_thread(self.world.jira.ledger))
-        end = time.monotonic() + 4
+        end = time.monotonic() + 10  # a worker that has just got its partitions waits for its searches first
         while pid is not None and time.monotonic() < end:
             if await asyncio.to_thread(self.world.jira.ledger, before):
                 return await self._kill("process")

@@ -28,7 +28,9 @@ def query_of(jql: str) -> list[list[Clause]]:
     found = []
     while text:
         if text.startswith("("):
-            inside, _, text = text[1:].partition(")")
+            inside, closed, text = text[1:].partition(")")
+            if not closed:
+                raise Refused("Error in the JQL Query.")
             found.append([_clause(part) for part in re.split(r"(?i)\s+or\s+", inside.strip())])
         else:
             clause = _CLAUSE.match(text)

@@ -112,6 +112,19 @@ async def test_many_are_read_at_once_and_a_missing_one_is_named(plugin: JiraPlug
     assert [r.ticket.subject for r in results.values() if r.ticket is not None] == ["ticket 0", "ticket 1", "ticket 2"]  # type: ignore[union-attr]  # a read
 
 
+async def test_a_query_refused_for_one_key_is_read_one_by_one(plugin: JiraPlugin, sandbox: SandboxProcess) -> None:
+    """Sites before 8.0 know no `validateQuery`; on Cloud nothing of the kind happens, and a refused read is each item's error."""
+    ref = await plugin.create_ticket(a_ticket())
+    sandbox.fault(status=400, times=1, method="POST")
+    try:
+        results = {r.ticket_id: r.error async for r in plugin.get_ticket_batch([ref.ticket_id, "99999999"])}
+    finally:
+        sandbox.clear_faults()
+    data_center = "deployment" in sandbox.credentials
+    assert isinstance(results["99999999"], NotFound if data_center else ValidationRefused)
+    assert results[ref.ticket_id] is None if data_center else isinstance(results[ref.ticket_id], ValidationRefused)
+
+
 async def test_a_search_goes_over_its_pages(plugin: JiraPlugin) -> None:
     """By token on Cloud, by start on Data Center; a hundred a page."""
     tag = f"swept-{time.time_ns()}"

@@ -129,12 +129,20 @@ class TopdeskClient:
     async def change(self, identifier: str) -> Json:
         return _object(await self._http.request("GET", _change(identifier)))
 
-    async def changes(self, **filters: str | Sequence[str]) -> AsyncIterator[Json]:
+    def changes(self, **filters: str | Sequence[str]) -> AsyncIterator[Json]:
         """Changes in short, by filters of which a list repeats its name: id, status, phase, open, archived."""
+        return self._results_of("operatorChanges", filters)
+
+    def activities(self, change: str) -> AsyncIterator[Json]:
+        """The activities of a change, by its id or number: who does or authorises what, and where it stands."""
+        return self._results_of("operatorChangeActivities", {"change": to_unid(change) or change})
+
+    async def _results_of(self, path: str, filters: Mapping[str, str | Sequence[str]]) -> AsyncIterator[Json]:
+        """Pages by `pageStart` and `pageSize`, which end with a page that is not full."""
         start = 0
         for _ in range(MAX_PAGES):
             query = urlencode({**filters, "pageStart": start, "pageSize": CHANGES_PAGE}, doseq=True)
-            rows = _results(await self._http.request("GET", f"{API}/operatorChanges?{query}"))
+            rows = _results(await self._http.request("GET", f"{API}/{path}?{query}"))
             for row in rows:
                 yield row
             if len(rows) < CHANGES_PAGE:

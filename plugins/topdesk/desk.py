@@ -92,6 +92,13 @@ class Desk:
                 found = card
         return found
 
+    async def activities_of(self, change: str) -> list[Json]:
+        """The change's activities; none where our account may not see them, which is a permission of its own."""
+        try:
+            return [row async for row in self.api.activities(change)]
+        except (CredentialsRefused, NotFound):
+            return []
+
     async def incidents_by_id(self, ticket_ids: Sequence[str]) -> dict[str, Json]:
         """Those that are there, by the id they were asked for, UUID or number."""
         unids = {unid: ticket_id for ticket_id in ticket_ids if (unid := to_unid(ticket_id))}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -55,10 +54,8 @@ class TenantLists:
         async with self._reading:
             if time.monotonic() < self._until:
                 return
-            rows = {}
-            for name in LISTS:
-                with suppress(CredentialsRefused, NotFound):
-                    rows[name] = await api.words(name)
+            found = await asyncio.gather(*(_read(api, name) for name in LISTS))
+            rows = {name: rows for name, rows in zip(LISTS, found, strict=True) if rows is not None}
             self._rows, self._until = rows, time.monotonic() + KEPT_SECONDS
             self.readings += 1
 
@@ -88,6 +85,13 @@ class TenantLists:
             return TicketStatus.PENDING
         by_name = self._reader.statuses(row.get("name"))
         return self._reader.statuses(row.get("processingState")) if by_name is TicketStatus.UNKNOWN else by_name
+
+
+async def _read(api: TopdeskClient, name: str) -> list[Json] | None:
+    try:
+        return await api.words(name)
+    except (CredentialsRefused, NotFound):
+        return None
 
 
 def _own_names(settings: Mapping[str, Any], setting: str, kind: type[E]) -> dict[E, str]:

@@ -173,7 +173,8 @@ class TopdeskPlugin(TicketingToolPlugin):
 
         async def change(ticket_id: str) -> list[Json]:
             card = await self._api.change(ticket_id)
-            return change_trail(card, await self._api.change_progress(ticket_id), await self._api.change_requests(ticket_id))
+            entries, requests = await self._api.change_progress(ticket_id), await self._api.change_requests(ticket_id)
+            return change_trail(card, entries, requests, await self._desk.activities_of(ticket_id))
 
         return await self._either(ticket_id, incident, change)
 

@@ -17,6 +17,7 @@ from plugins.sandbox.http import Request, Response, json_response, route
 from plugins.sandbox.server import Actor, now
 from plugins.sandbox.webhooks import RetryPolicy
 from plugins.topdesk.memo import find_update_tag, memo_text
+from plugins.topdesk.sandbox_activities import ActivityCalls
 from plugins.topdesk.sandbox_cards import (
     API_OPERATOR,
     CALLER,
@@ -42,7 +43,7 @@ API = "/tas/api"
 LIST_PARAMETERS = frozenset({"pageStart", "pageSize", "sort", "query", "fields", "dateFormat", "all"})
 
 
-class TopdeskSandbox(ChangeCalls, ShelfCalls):
+class TopdeskSandbox(ChangeCalls, ActivityCalls, ShelfCalls):
     """TOPdesk with two operators, ours and a colleague, and one caller."""
 
     tool_type = "topdesk"

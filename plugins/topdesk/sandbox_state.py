@@ -23,6 +23,7 @@ class TopdeskState(Sandbox):
         self.changes = self.journal.table("changes")
         self.trails = self.journal.table("trails")
         self.files = self.journal.table("files")
+        self.activities = self.journal.table("activities")
         self._numbers = {card["number"]: card["id"] for table in (self.incidents, self.changes) for card in table.values()}
 
     def _card(self, table: Any, request: Request) -> Any:

@@ -1,8 +1,9 @@
 """Who changed what on a card, and when: from its record, its requests and its progress trail to one list of changes. Pure.
 
-TOPdesk's own audit trail is not in its API. What a card tells is: who made it, each phase that ended and who let it, each memo and
-file with its author, and who touched it last. Field by field (from what to what) it tells where a memo says so: our own updates write
-such memos, and the README shows the action by which operators' edits write them too ("Prioriteit: P3 -> P1").
+TOPdesk's own audit trail is not in its API. What a card tells is: who made it, each phase that ended and who let it, each activity and
+authorisation with its assignee, each memo and file with its author, and who touched it last. Field by field (from what to what) it tells
+where a memo says so: our own updates write such memos, and the README shows the action by which operators' edits write them too
+("Prioriteit: P3 -> P1").
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from plugins.topdesk.words import FIELD_NAMES, squeezed
 
 Json = Mapping[str, Any]
 Change = dict[str, Any]
-"""{"what", "field", "from", "to", "who", "who_id", "at", "text", "internal", "entry_id"}; `at` in epoch microseconds."""
+"""{"what", "field", "from", "to", "who", "who_id", "at", "text", "internal", "entry_id"}; `at` in epoch microseconds. `what` is one of
+created, requested, changed, moved on, phase ended, activity, noted, attached, mailed, linked, last touched."""
 
 MAX_TEXT: Final = 4000
 MAX_LINES: Final = 50
@@ -56,9 +58,11 @@ def field_name(name: str) -> str:
     return FIELD_NAMES.get(squeezed(name), name)
 
 
-def change_trail(card: Json, entries: Iterable[Json], requests: Iterable[Json] = ()) -> list[Change]:
+def change_trail(card: Json, entries: Iterable[Json], requests: Iterable[Json] = (), activities: Iterable[Json] = ()) -> list[Change]:
     """Every change the card tells of, oldest first; the order of what happened at one moment is the tool's own."""
     found = [*_of_the_card(card)]
+    for activity in activities:
+        found.extend(_of_an_activity(activity))
     for entry in requests:
         found.append(_entry("requested", entry))
     for entry in entries:
@@ -89,6 +93,16 @@ def _of_the_card(card: Json) -> Iterator[Change]:
     modified = card.get("modificationDate") or card.get("lastModificationDate")
     if modified and modified != card.get("creationDate"):
         yield _change("last touched", card.get("modifier"), modified)
+
+
+def _of_an_activity(activity: Json) -> Iterator[Change]:
+    """Its start and its end; an authorisation ends as authorized or rejected, by its assignee."""
+    name = f"activity {activity.get('number') or activity.get('id')}"
+    for moment, status in (("startDate", "in_progress"), ("finalDate", str(activity.get("processingStatus") or "finished"))):
+        if activity.get(moment):
+            change = _change("activity", activity.get("assignee"), activity[moment], field=name, after=status)
+            change["text"] = str(activity.get("briefDescription") or "")[:MAX_TEXT]
+            yield change
 
 
 def _of_an_entry(entry: Json) -> Iterator[Change]:

@@ -249,6 +249,24 @@ async def test_a_change_is_made_led_and_its_trail_tells_who_and_what(desk: Topde
         await plugin.changes_since(ref.ticket_id, "yesterday")
 
 
+async def test_a_trail_names_who_authorised_and_who_did_the_work(desk: TopdeskSandbox, http: ApiClient) -> None:
+    """Activities hold the assignments of a change; an account that may not see them still gets the rest."""
+    plugin = bound(desk, http)
+    ref = await plugin.create_ticket(a_ticket(type=TicketType.CHANGE))
+    given = {"changeId": ref.ticket_id, "briefDescription": "May the bridge stand open?", "activityType": "authorization"}
+    made = await _person(desk, http, "POST", "operatorChangeActivities", given)
+    await _person(desk, http, "PATCH", f"operatorChangeActivities/{made['number']}", [_step("processingStatus", "authorized")])
+    work = await _person(desk, http, "POST", "operatorChangeActivities", {"changeId": ref.ticket_id, "briefDescription": "Swap"})
+    await _person(desk, http, "PATCH", f"operatorChangeActivities/{work['id']}", [_step("processingStatus", "in_progress")])
+    rows = [row for row in await plugin.change_trail(ref.ticket_id) if row["what"] == "activity"]
+    assert [(row["field"], row["to"], row["who"], row["text"]) for row in rows] == [
+        (f"activity {made['number']}", "authorized", OPERATOR.name, "May the bridge stand open?"),
+        (f"activity {work['number']}", "in_progress", OPERATOR.name, "Swap"),
+    ]
+    fault(desk, status=403, path="/tas/api/operatorChangeActivities")
+    assert {row["what"] for row in await plugin.change_trail(ref.ticket_id)} >= {"created", "requested"}
+
+
 async def test_an_incidents_trail_holds_its_requests_actions_and_files(desk: TopdeskSandbox, http: ApiClient) -> None:
     """The same question of an incident."""
     plugin = bound(desk, http)
@@ -494,6 +512,16 @@ async def test_health_sees_through_what_looks_well(desk: TopdeskSandbox, http: A
     assert not unset.ok and "application_password" in unset.detail
     with pytest.raises(PluginConfigError, match="language"):
         await bound(desk, http, language="fr").get_ticket("I 1")
+
+
+async def _person(desk: TopdeskSandbox, http: ApiClient, method: str, path: str, body: Any) -> Any:
+    """A call of the colleague's own."""
+    headers = desk.credentials["person"]["headers"]
+    return await http.bound(base_url=f"{desk.base_url}/tas/api").request(method, f"/{path}", json=body, headers=headers)
+
+
+def _step(path: str, value: str) -> dict[str, str]:
+    return {"op": "replace", "path": f"/{path}", "value": value}
 
 
 def _request() -> Any:

@@ -62,6 +62,10 @@ def test_it_makes_moves_and_comments_on_changes(client: Any, sandbox: SandboxPro
     assert [row["memoText"] for row in client.operator_change_progress_trail(change["id"])["results"]] == ["begun"]
     assert change["id"] in [row["id"] for row in client.operator_changes({"open": "true"})["results"]]
     assert client.change_statuses()["results"]
+    activity = client.create_operator_change_activity({"changeId": change["id"], "briefDescription": "Swap the lamp"})
+    assert client.change_activity(activity["number"]) == activity
+    client.update_operator_change_activity(activity["id"], [{"op": "replace", "path": "/processingStatus", "value": "finished"}])
+    assert [row["processingStatus"] for row in client.operator_change_activities([change["number"]])["results"]] == ["finished"]
 
 
 def test_it_meets_its_own_errors(client: Any, sandbox: SandboxProcess) -> None:

@@ -103,4 +103,11 @@ async def test_changes_are_as_described(client: httpx.AsyncClient) -> None:
     checked(await client.get(f"{one}/progresstrail"), description, "get", "/operatorChanges/{id}/progresstrail")
     checked(await client.get(f"{one}/requests"), description, "get", "/operatorChanges/{id}/requests")
     checked(await client.get("/changes/changeStatuses"), description, "get", "/changes/changeStatuses")
+    given = {"changeId": made["id"], "briefDescription": "Swap the lamp", "activityType": "normal"}
+    activity = checked(await client.post("/operatorChangeActivities", json=given), description, "post", "/operatorChangeActivities")
+    path = f"/operatorChangeActivities/{activity['id']}"
+    checked(await client.get(path), description, "get", "/operatorChangeActivities/{identifier}")
+    steps = [{"op": "replace", "path": "/processingStatus", "value": "finished"}]
+    checked(await client.patch(path, json=steps), description, "patch", "/operatorChangeActivities/{identifier}")
+    checked(await client.get("/operatorChangeActivities", params={"change": made["id"]}), description, "get", "/operatorChangeActivities")
     assert (await client.patch(one, json=[{"op": "test", "path": "/priority", "value": "P9"}])).status_code == 409

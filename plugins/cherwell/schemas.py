@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from plugins.api import NotFound, ValidationRefused
 from plugins.cherwell.api_client import CherwellClient, short_id
+from plugins.cherwell.objects import is_record_id
 
 Json = dict[str, Any]
 
@@ -58,7 +59,7 @@ class Schemas:
         self._reading = asyncio.Lock()
 
     async def of(self, name: str) -> Schema:
-        """The schema of a business object; many who wait share one reading. Raises NotFound when there is none of this name."""
+        """The schema of a business object, by its name, display name or id; many who wait share one reading. Raises NotFound for none."""
         key = name.casefold()
         async with self._reading:
             now = time.monotonic()
@@ -83,13 +84,18 @@ class Schemas:
             schema = await self.of(name)
         return schema
 
-    async def _read(self, name: str, now: float) -> Schema:
+    async def _object_id(self, name: str) -> str:
+        """A business object's id by its name or display name; the members of a group go by their own names."""
         rows = await self._api.summaries(name)
         members = [member for row in rows for member in (row, *(m for m in row.get("groupSummaries") or () if isinstance(m, dict)))]
         exact = [row for row in members if name.casefold() in (str(row.get("name")).casefold(), str(row.get("displayName")).casefold())]
         object_id = str((exact or [{}])[0].get("busObId") or "").lower()
         if not object_id:
             raise _no_object(name)
+        return object_id
+
+    async def _read(self, name: str, now: float) -> Schema:
+        object_id = name.lower() if is_record_id(name) else await self._object_id(name)
         answer = await self._api.schema(object_id)
         fields: dict[str, Json] = {}
         for row in answer.get("fieldDefinitions") or ():

@@ -199,6 +199,9 @@ async def test_an_object_of_the_tenants_own_is_made_changed_found_and_deleted(de
     made = await plugin.save_object("Loaner", {"Asset Tag": "LN-7", "Model": "T14", "Returned": False})
     for record in (made["public_id"], made["record_id"]):
         assert (await plugin.get_object("loaner device", record))["fields"]["AssetTag"] == "LN-7"
+    loaner = by_name("Loaner")
+    assert loaner is not None
+    assert (await plugin.get_object(loaner.id.upper(), made["public_id"]))["record_id"] == made["record_id"]
     await plugin.save_object("Loaner", {"Returned": True}, made["public_id"])
     for number in range(130):
         await plugin.save_object("Loaner", {"AssetTag": f"LN-{number}", "Model": "X1" if number % 2 else "X2"})

@@ -40,13 +40,16 @@ class Subject:
 
     @classmethod
     def find(cls, name: str) -> Subject:
-        """By path (a plugin's folder, or the project around it), else by tool type; raises PluginConfigError."""
-        if "/" in name or name in (".", "..") or (Path(name).is_dir() and not name.isidentifier()):
-            return cls.at(Path(name))
+        """By path (a plugin's folder, or the project around it), else by tool type; raises PluginConfigError.
+
+        A bare word is a tool type where a plugin of that type is installed, else a folder here.
+        """
         registry = PluginRegistry.discover()
+        known = {manifest.tool_type for manifest in registry.manifests()}
+        if name not in known and ("/" in name or Path(name).is_dir()):
+            return cls.at(Path(name))
         manifest = registry.manifest(name)
-        kind = registry.get(name)
-        file = sys.modules[kind.__module__].__file__
+        file = sys.modules[registry.get(name).__module__].__file__
         return cls.at(Path(file).parent if file else Path(name), manifest)
 
     @classmethod

@@ -18,6 +18,7 @@ from plugins.conformance.checks.parsing import TookTooLong, bounded
 from plugins.conformance.proxy import FaultProxy, Kind, ProxyFault
 from plugins.conformance.report import card, junit, level_of
 from plugins.conformance.run import Outcome, Result, chosen, outcome_of
+from plugins.conformance.scaffold import written
 from plugins.conformance.stand import Stand, sandbox_of
 from plugins.conformance.subject import Subject
 from plugins.sandbox.http import HttpServer, Request, Response, json_response
@@ -104,11 +105,16 @@ def test_a_card_counts_and_its_xml_takes_any_text() -> None:
 # the plugin's folder ----------------------------------------------------------------------------------------------------
 
 
-def test_a_plugin_is_found_by_name_by_folder_and_by_project(tmp_path: Path) -> None:
-    assert Subject.find("jira").folder.name == "jira"
+def test_a_plugin_is_found_by_name_by_folder_and_by_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare word is an installed plugin first, and a folder here where there is none of that name."""
+    written("harbour_desk", tmp_path)
+    (tmp_path / "jira").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Subject.find("jira").folder.parent.name == "plugins"
+    assert Subject.find("harbour_desk").folder == tmp_path / "harbour_desk" / "harbour_desk"
     assert Subject.find(str(TEMPLATE.folder)).manifest.tool_type == "example_desk"
     with pytest.raises(PluginConfigError, match=r"no plugin\.toml"):
-        Subject.find(f"{tmp_path}/")
+        Subject.find(f"{tmp_path / 'jira'}")
 
 
 def test_a_broken_expected_yaml_is_told(tmp_path: Path) -> None:

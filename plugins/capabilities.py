@@ -5,6 +5,7 @@ A plugin names its capabilities in its manifest and its class; each name promise
     cmdb, assets     device_context(ticket)            the configuration items or assets a ticket is about
     sla              sla_targets(ticket_id)            the clocks that run on a ticket
     directory        find_people(text)                 people by e-mail, account or name
+    approvals        approvals(ticket_id)              what waits for somebody's yes: one mapping an approval
     changes, problems, releases                        a ticket_id also names such a record; create_ticket makes one by its type
 
 forum, portal, custom_objects and workflow differ from tool to tool: their methods are in the plugin's README and its manifest.

@@ -239,7 +239,7 @@ def _change(event: Any, kind: str, changed: tuple[str, ...], fields: Json, statu
             if status in _DONE and ("status" in changed or ("resolution" in changed and fields.get("resolution") is not None)):
                 return _RESOLVED
             return _COMMENTED if comment and not changed else _UPDATED
-        case str() if event.startswith(("comment_", "worklog_", "attachment_", "issuelink_", "issue_property_")):
+        case str() if event.removeprefix("jira:").startswith(("comment_", "worklog_", "attachment_", "issuelink_", "issue_property_")):
             return _UPDATED
     return _NO_CHANGE
 

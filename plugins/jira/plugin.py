@@ -306,7 +306,7 @@ class JiraPlugin(TicketingToolPlugin):
             await self._api.issue(ticket_id, fields="updated")  # no request, or no issue? The second is an error
             return ()
 
-    async def list_approvals(self, ticket_id: str) -> Sequence[Mapping[str, Any]]:
+    async def approvals(self, ticket_id: str) -> Sequence[Mapping[str, Any]]:
         """A request's approvals: approval_id, name, decision (pending, approved, declined), can_answer, approvers."""
         return await self._desk.approvals(ticket_id)
 

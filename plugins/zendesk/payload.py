@@ -16,7 +16,7 @@ from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, Tic
 from plugins.mapping import tenant_words, to_id, to_micros, to_tags, to_text
 from plugins.repair import lenient_object
 from plugins.zendesk.sla import next_breach
-from plugins.zendesk.words import CHANGED_FIELD, CHANGES, PRIORITIES, STATUSES, TRIGGER_FIELDS, TRIGGER_WORDS, TYPES
+from plugins.zendesk.words import CHANGED_FIELD, CHANGES, INTEGRATION_KINDS, PRIORITIES, STATUSES, TRIGGER_FIELDS, TRIGGER_WORDS, TYPES
 
 EVENT_PREFIX = "zen:event-type:ticket."
 SUBJECT_PREFIX = "zen:ticket:"
@@ -110,6 +110,7 @@ class ZendeskPayload:
             document = decoded(delivery)
         except NotADelivery:
             return None
+        document = as_event(document) or document
         if _is_event(document):
             return to_id(_object(document.get("detail")).get("id")) or _subject_id(document.get("subject"))
         return to_id(self._trigger_fields.get(document, "ticket_id"))
@@ -134,6 +135,7 @@ class ZendeskPayload:
             if envelope.type.startswith("zen:event-type:"):
                 return self._event(envelope)
         document = decoded(delivery)
+        document = as_event(document) or document
         if _is_event(document):
             detail = _object(document.get("detail"))
             known = {name: detail[name] for name in _Detail.__struct_fields__ if name in detail}
@@ -284,6 +286,22 @@ def decoded(delivery: Delivery) -> dict[str, Any]:
     if "form-urlencoded" in delivery.content_type:
         return dict(parse_qsl(delivery.body.decode("utf-8", "replace")))
     return lenient_object(delivery.body)
+
+
+def as_event(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An event of the integration services as an event subscription would tell it; None for any other body.
+
+    Such flows name the kind in words ("Status Changed") and hold the same ticket and change:
+    https://developer.zendesk.com/api-reference/integration-services/trigger-events/ticket-events/
+    """
+    given = _object(document.get("input")).get("ticket_event") or document.get("ticket_event")
+    if type(given) is not dict or type(given.get("ticket")) is not dict or type(given.get("type")) is not str:
+        return None
+    kind = given["type"].strip().lower().replace(" ", "_").removeprefix("ticket_")
+    meta = _object(given.get("meta"))
+    changed = {name: value for name, value in given.items() if name not in ("ticket", "type")}
+    kind = EVENT_PREFIX + INTEGRATION_KINDS.get(kind, kind)
+    return {"type": kind, "detail": given["ticket"], "event": changed, "time": meta.get("occurred_at")}
 
 
 def _is_event(document: Mapping[str, Any]) -> bool:

@@ -87,6 +87,11 @@ CHANGED_FIELD: Mapping[str, tuple[str, ...]] = {
     "next_sla_breach_changed": ("sla_due_at",),
     "task_due_at_changed": ("sla_due_at",),
 }
+INTEGRATION_KINDS: Mapping[str, str] = {
+    "comment_created": "comment_added",
+    "ccs_changed": "email_ccs_changed",
+}
+"""Kinds that the integration services call otherwise than event subscriptions do."""
 TRIGGER_WORDS: Mapping[str, TicketChange] = {
     **{change.value: change for change in TicketChange},
     **dict.fromkeys(("new", "create", "opened"), TicketChange.CREATED),

@@ -340,7 +340,7 @@ async def test_approvals_are_listed_and_answered_once(sandbox: SandboxProcess, c
     """A change waits for somebody's yes; the second answer is refused."""
     plugin = bound(sandbox, client, request_type="27", service_desk="1")
     ref = await plugin.create_ticket(a_ticket(type=TicketType.CHANGE))
-    (approval,) = await plugin.list_approvals(ref.ticket_id)
+    (approval,) = await plugin.approvals(ref.ticket_id)
     assert (approval["decision"], approval["can_answer"], len(approval["approvers"])) == ("pending", True, 1)
     with pytest.raises(ValidationRefused, match="approve or decline"):
         await plugin.answer_approval(ref.ticket_id, approval["approval_id"], "maybe")

@@ -136,6 +136,23 @@ def test_placeholders_that_break_json_are_read_or_refused_never_a_crash() -> Non
     assert (form.ticket_id, form.status) == ("4017", TicketStatus.PENDING)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "kind"),
+    [
+        ("status_changed", TicketChange.RESOLVED, "status_changed"),
+        ("comment_created", TicketChange.COMMENTED, "comment_added"),
+        ("ticket_created", TicketChange.CREATED, "created"),
+    ],
+)
+def test_an_event_of_the_integration_services_is_read_as_the_subscriptions(name: str, change: TicketChange, kind: str) -> None:
+    """The same facts in another wrapping: kinds in words, ids as numbers, words in lower case."""
+    ticket = PAYLOAD.metadata(fixture(f"integration_{name}.json"))
+    assert (ticket.ticket_id, ticket.change, ticket.extra["event"]) == ("4012", change, kind)
+    assert (ticket.requester, ticket.extra["brand_id"], ticket.tags) == ("7300000000043", "8000000000001", ("printer", "floor-3"))
+    assert PAYLOAD.ticket_key(fixture(f"integration_{name}.json")) == "4012"
+    assert ("comment" in ticket.extra, ticket.actor) == ((True, "7300000000021") if name == "comment_created" else (False, None))
+
+
 def test_a_default_priority_stands_in_for_none() -> None:
     """The tenant's choice, not ours."""
     payload = ZendeskPayload("acme", {"default_priority": "medium"})

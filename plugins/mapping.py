@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -230,6 +231,17 @@ def tenant_words(settings: Mapping[str, Any], name: str, kind: type[E]) -> dict[
 
 
 # --- values --------------------------------------------------------------------------------------------------------------
+
+
+def squeezed(name: str) -> str:
+    """A name's letters and digits in lower case: `briefDescription`, `brief_description` and `Brief description` are one. Of a name
+    longer than any field's the beginning."""
+    return _squeezed(name[:100])
+
+
+@lru_cache(maxsize=8192)
+def _squeezed(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def to_micros(value: Any) -> int | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonpath_rfc9535 import JSONPathEnvironment
 
 from plugins.api import NotADelivery, PluginConfigError, Priority
-from plugins.mapping import FieldMap, WordMap, getter, json_object, tenant_words, to_id, to_micros, to_tags, to_text
+from plugins.mapping import FieldMap, WordMap, getter, json_object, squeezed, tenant_words, to_id, to_micros, to_tags, to_text
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text("abc", max_size=3),
@@ -74,6 +74,15 @@ def test_words_are_compared_without_case_or_space_and_any_other_is_unknown() -> 
     assert [redefined(w) for w in ("Very High", "very high", "VERY HIGH")] == [Priority.LOW] * 3
     with pytest.raises(PluginConfigError):
         tenant_words({"words": {"priority": {"Hoch": "very"}}}, "priority", Priority)
+
+
+def test_names_are_one_however_an_admin_spells_them() -> None:
+    """A template's author writes `Brief description`, the API `briefDescription`."""
+    assert {squeezed(n) for n in ("briefDescription", "brief_description", "Brief description", "BRIEF-DESCRIPTION")} == {
+        "briefdescription"
+    }
+    assert squeezed("Geëscaleerd") == "geëscaleerd"
+    assert len(squeezed("x" * 1_000_000)) == 100
 
 
 @pytest.mark.parametrize(

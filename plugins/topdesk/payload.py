@@ -21,64 +21,60 @@ from plugins.api import (
     TicketStatus,
     TicketType,
 )
-from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_micros, to_text
+from plugins.mapping import FieldMap, WordMap, squeezed, tenant_words, to_id, to_micros, to_text
 from plugins.repair import lenient_object
 from plugins.topdesk.memo import first_request, is_formatted, memo_text
 from plugins.topdesk.trail import field_changes, field_name
-from plugins.topdesk.words import CALL_TYPES, EVENTS, KINDS, LINES, PRIORITIES, PROCESSING_STATUSES, STATUSES, is_yes, squeezed
+from plugins.topdesk.words import CALL_TYPES, EVENTS, KINDS, LINES, PRIORITIES, PROCESSING_STATUSES, STATUSES, is_yes, letters
 
 Json = dict[str, Any]
 
 MAX_CHANGES: Final = 50
+OWN: Final = " own"
+"""Beside a delivery's members, what the tenant's own paths found: no squeezed name holds a space."""
 CARDS: Final = ("incident", "melding", "change", "wijziging", "activity", "activiteit", "card", "kaart", "ticket", "data")
 """Names under which a template may nest the card."""
 
 FIELDS: Final = FieldMap(
     {
-        "unid": ("unid", "id", "incidentId", "changeId", "meldingId", "wijzigingId"),
+        "unid": ("unid", "id", "incidentid", "changeid", "meldingid", "wijzigingid"),
         "number": (
-            "number",
-            "nummer",
-            "incidentNumber",
-            "changeNumber",
-            "meldingnummer",
-            "wijzigingsnummer",
-            "incidentId",
-            "changeId",
-            "id",
+            "number", "nummer", "incidentnumber", "changenumber", "meldingnummer", "meldingsnummer", "wijzigingsnummer", "ticketnumber",
+            "incidentid", "changeid", "ticketid", "id",
         ),
-        "event": ("event", "gebeurtenis", "eventType", "trigger"),
-        "kind": ("kind", "soort", "cardType", "kaartsoort"),
-        "type": ("callType", "soortMelding", "soort_melding", "type"),
+        "event": ("event", "gebeurtenis", "eventtype", "trigger"),
+        "kind": ("kind", "soort", "cardtype", "kaartsoort"),
+        "type": ("calltype", "soortmelding", "type"),
         "priority": ("priority", "prioriteit"),
         "line": ("line", "lijn"),
         "status": ("status",),
-        "workflow": ("processingStatus", "behandelstatus", "verwerkingsstatus", "statusName"),
+        "workflow": ("processingstatus", "behandelstatus", "verwerkingsstatus", "statusname"),
         "closed": ("closed", "afgemeld", "gesloten"),
         "completed": ("completed", "gereed", "voltooid"),
-        "on_hold": ("onHold", "inDeWacht"),
+        "on_hold": ("onhold", "indewacht"),
         "archived": ("archived", "gearchiveerd"),
-        "subject": ("briefDescription", "korteBeschrijving", "korteOmschrijving", "subject", "onderwerp", "title"),
+        "subject": ("briefdescription", "kortebeschrijving", "korteomschrijving", "subject", "onderwerp", "title"),
         "description": ("request", "verzoek", "description", "omschrijving"),
-        "requester": ("callerEmail", "$.caller.email", "caller", "requesterEmail", "requester", "aanmelder", "aanvrager", "melder"),
-        "assignee": ("operator", "behandelaar", "$.simple.assignee", "assignee", "operatorGroup", "behandelaarsgroep"),
-        "actor": ("modifierId", "modifier", "wijziger", "modifiedBy", "gewijzigdDoor", "actor", "user"),
+        "requester": ("calleremail", "$.caller.email", "caller", "requesteremail", "requester", "aanmelder", "aanvrager", "melder"),
+        "assignee": ("operator", "behandelaar", "$.simple.assignee", "assignee", "operatorgroup", "behandelaarsgroep"),
+        "actor": ("modifierid", "modifier", "wijziger", "modifiedby", "gewijzigddoor", "actor", "user"),
         "creator": ("creator", "aanmaker"),
-        "comment": ("comment", "memoText", "memo", "action", "actie", "note", "notitie", "opmerking", "reactie"),
-        "hidden": ("actionInvisibleForCaller", "invisibleForCaller", "onzichtbaarVoorAanmelder"),
-        "changed": ("changes", "changed", "wijzigingen", "gewijzigdeVelden", "changedFields"),
-        "created_at": ("creationDate", "aanmaakdatum", "callDate", "aanmelddatum", "requestDate"),
-        "updated_at": ("modificationDate", "wijzigingsdatum", "lastModificationDate"),
-        "due_at": ("targetDate", "streefdatum", "afspraakdatum", "$.simple.plannedImplementationDate", "$.phases.progress.plannedEndDate"),
-        "external_id": ("externalNumber", "externNummer", "externalId"),
-        "object": ("object", "asset", "configurationItem", "objectnummer"),
+        "comment": ("comment", "memotext", "memo", "action", "actie", "note", "notitie", "opmerking", "reactie"),
+        "hidden": ("actioninvisibleforcaller", "invisibleforcaller", "onzichtbaarvooraanmelder"),
+        "changed": ("changes", "changed", "wijzigingen", "gewijzigdevelden", "changedfields"),
+        "created_at": ("creationdate", "aanmaakdatum", "calldate", "aanmelddatum", "requestdate"),
+        "updated_at": ("modificationdate", "wijzigingsdatum", "lastmodificationdate"),
+        "due_at": ("targetdate", "streefdatum", "afspraakdatum", "$.simple.plannedImplementationDate", "$.phases.progress.plannedEndDate"),
+        "external_id": ("externalnumber", "externnummer", "externalid"),
+        "object": ("object", "asset", "configurationitem", "objectnummer"),
         "url": ("url", "link"),
     }
-)
+)  # fmt: skip
+"""Members by their squeezed names."""
 
 NAMED_KINDS: Final[Mapping[str, TicketType]] = {
-    **dict.fromkeys(("incidentId", "incidentNumber", "meldingId", "meldingnummer"), TicketType.INCIDENT),
-    **dict.fromkeys(("changeId", "changeNumber", "wijzigingId", "wijzigingsnummer"), TicketType.CHANGE),
+    **dict.fromkeys(("incidentid", "incidentnumber", "meldingid", "meldingnummer"), TicketType.INCIDENT),
+    **dict.fromkeys(("changeid", "changenumber", "wijzigingid", "wijzigingsnummer"), TicketType.CHANGE),
 }
 
 _UNID = re.compile(r"\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?", re.IGNORECASE)
@@ -109,7 +105,7 @@ class TopdeskReader:
     def __init__(self, tenant: str, settings: Mapping[str, Any]) -> None:
         self._tenant = tenant
         own = (settings.get("webhook") or {}).get("fields") or {}
-        self._fields = FIELDS.with_fields(own) if own else FIELDS
+        self._own = FieldMap(own) if own else None
         self.priorities = WordMap(PRIORITIES, Priority.UNKNOWN).with_words(tenant_words(settings, "priority", Priority))
         self.statuses = WordMap(STATUSES, TicketStatus.UNKNOWN).with_words(tenant_words(settings, "status", TicketStatus))
         self.types = WordMap(CALL_TYPES, TicketType.UNKNOWN).with_words(tenant_words(settings, "type", TicketType))
@@ -123,15 +119,15 @@ class TopdeskReader:
     def ticket_key(self, delivery: Delivery) -> str | None:
         """The ticket's id; None when the body does not tell."""
         try:
-            document, _ = _card_in(_decoded(delivery))
+            document, _ = self._card_in(_decoded(delivery))
         except NotADelivery:
             return None
         return self._ids(document)[0]
 
     def delivery(self, delivery: Delivery) -> TicketMetadata:
         """A delivery in canonical words; raises NotADelivery when it is no object or names no card."""
-        document, nested = _card_in(_decoded(delivery))
-        found = self._fields.read(document)
+        document, nested = self._card_in(_decoded(delivery))
+        found = {**FIELDS.read(document), **document.get(OWN, {})}
         subject, verb = _event_parts(found["event"])
         kind = (
             _kind(found["kind"])
@@ -141,8 +137,18 @@ class TopdeskReader:
             or _kind(found["status"])
             or _kind_by_name(document)
         )
-        change = EVENTS.get(squeezed(verb), TicketChange.UNKNOWN)
+        change = EVENTS.get(letters(verb), TicketChange.UNKNOWN)
         return self._metadata(document, found, kind, change, event=to_text(found["event"]))
+
+    def _card_in(self, document: Json) -> tuple[Json, str]:
+        """The card's members laid over the body's, by their squeezed names, and the name it was nested under."""
+        found = {squeezed(name): value for name, value in document.items()}
+        nested = next((name for name in CARDS if type(found.get(name)) is dict), "")
+        if nested:
+            found |= {squeezed(name): value for name, value in found[nested].items()}
+        if self._own is not None:
+            found[OWN] = {name: value for name, value in self._own.read(document).items() if value is not None}
+        return found, nested
 
     # the API's documents -----------------------------------------------------------------------------------------------
     def incident(self, document: Json) -> TicketMetadata:
@@ -164,7 +170,7 @@ class TopdeskReader:
         return self._link(to_id(document.get("id")), kind)
 
     def _read_api(self, document: Json) -> dict[str, Any]:
-        found = FIELDS.read(document)
+        found = FIELDS.read({squeezed(name): value for name, value in document.items()})
         found["comment"] = found["hidden"] = found["event"] = found["changed"] = None
         return found
 
@@ -212,8 +218,8 @@ class TopdeskReader:
         if unknown:
             extra["unknown"] = unknown
         for name in ("mainIncident", "partialIncidents", "changeType", "asset", "completedDate"):
-            if document.get(name):
-                extra[name] = document[name]
+            if value := document.get(name) or document.get(squeezed(name)):
+                extra[name] = value
         return TicketMetadata(
             tenant_id=self._tenant,
             ticket_id=ticket_id,
@@ -236,9 +242,8 @@ class TopdeskReader:
         )
 
     def _ids(self, document: Json) -> tuple[str | None, str | None, str | None]:
-        own = to_id(self._fields.get(document, "ticket_id"))
-        raw = to_id(self._fields.get(document, "unid"))
-        number = to_id(self._fields.get(document, "number"))
+        own = to_id(document.get(OWN, {}).get("ticket_id"))
+        raw, number = to_id(FIELDS.get(document, "unid")), to_id(FIELDS.get(document, "number"))
         if number is not None and to_unid(number) is not None:
             number = None
         unid = to_unid(raw) or (raw if raw != number else None)
@@ -250,17 +255,17 @@ class TopdeskReader:
     def _status(self, found: Mapping[str, Any], extra: dict[str, Any], unknown: dict[str, str]) -> TicketStatus:
         """Flags win over names: a tenant renames its statuses, not its flags. A name the tenant mapped itself wins over both."""
         state, workflow = _name(found["status"]), _name(found["workflow"])
-        line = state if squeezed(state) in LINES else to_text(found["line"])
+        line = state if letters(state) in LINES else to_text(found["line"])
         if line:
             extra["line"] = line
         phase = next((word for word in (state, workflow) if word in PROCESSING_STATUSES), None)
         if phase is not None:
             extra["phase"] = phase
-        name = next((word for word in (workflow, state) if word and word not in PROCESSING_STATUSES and squeezed(word) not in LINES), "")
+        name = next((word for word in (workflow, state) if word and word not in PROCESSING_STATUSES and letters(word) not in LINES), "")
         by_name = self.statuses(name)
         if self._own_status and by_name is not STATUSES.get(name) and by_name is not TicketStatus.UNKNOWN:
             return by_name
-        if is_yes(found["closed"]) or is_yes(found["archived"]) or squeezed(line).endswith("archived"):
+        if is_yes(found["closed"]) or is_yes(found["archived"]) or letters(line).endswith("archived"):
             return TicketStatus.CLOSED
         if is_yes(found["completed"]) and by_name is not TicketStatus.CLOSED:
             return TicketStatus.RESOLVED
@@ -291,7 +296,7 @@ class TopdeskReader:
         """Free fields that hold something, by their path and by the name the tenant gave the path."""
         found: dict[str, Any] = {}
         for tab in ("optionalFields1", "optionalFields2"):
-            fields = document.get(tab)
+            fields = document.get(tab) or document.get(squeezed(tab))
             for name, value in fields.items() if isinstance(fields, dict) else ():
                 shown = _name(value) if isinstance(value, dict) else value
                 if shown not in (None, "", False, 0):
@@ -320,15 +325,6 @@ def _decoded(delivery: Delivery) -> Json:
     return lenient_object(delivery.body)
 
 
-def _card_in(document: Json) -> tuple[Json, str]:
-    """The card's own members laid over the body's, and the name it was nested under."""
-    for name in CARDS:
-        inner = document.get(name)
-        if type(inner) is dict:
-            return {**document, **inner}, name
-    return document, ""
-
-
 def _event_parts(event: Any) -> tuple[str, str]:
     """`incident.updated`, `Melding gewijzigd` -> the kind of card and what happened; one word alone is what happened."""
     words = [word for word in re.split(r"[\s.:/]+", to_text(event)) if word]
@@ -336,7 +332,7 @@ def _event_parts(event: Any) -> tuple[str, str]:
 
 
 def _kind(word: Any) -> TicketType | None:
-    return KINDS.get(squeezed(word).removesuffix("archived"))
+    return KINDS.get(letters(word).removesuffix("archived"))
 
 
 def _kind_by_name(document: Json) -> TicketType | None:

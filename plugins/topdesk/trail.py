@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from plugins.mapping import to_micros
+from plugins.mapping import squeezed, to_micros
 from plugins.topdesk.memo import memo_text
-from plugins.topdesk.words import FIELD_NAMES, squeezed
+from plugins.topdesk.words import FIELD_NAMES
 
 Json = Mapping[str, Any]
 Change = dict[str, Any]
@@ -59,13 +59,13 @@ def field_name(name: str) -> str:
 
 
 def change_trail(card: Json, entries: Iterable[Json], requests: Iterable[Json] = (), activities: Iterable[Json] = ()) -> list[Change]:
-    """Every change the card tells of, oldest first; the order of what happened at one moment is the tool's own."""
+    """Every change the card tells of, oldest first."""
     found = [*_of_the_card(card)]
     for activity in activities:
         found.extend(_of_an_activity(activity))
     for entry in requests:
         found.append(_entry("requested", entry))
-    for entry in entries:
+    for entry in reversed(list(entries)):  # they come newest first; what happened within a millisecond keeps its order
         found.extend(_of_an_entry(entry))
     return sorted(found, key=lambda change: change["at"] or 0)
 

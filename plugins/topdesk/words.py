@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from plugins.api import Priority, TicketChange, TicketStatus, TicketType
+from plugins.mapping import squeezed
 
 PRIORITIES: Final[Mapping[str, Priority]] = {
     **dict.fromkeys(("P1", "1", "Prio 1", "Prioriteit 1", "Priority 1", "Critical", "Kritiek", "Urgent", "Spoed"), Priority.URGENT),
@@ -108,8 +109,8 @@ EVENTS: Final[Mapping[str, TicketChange]] = {
     ),
     **dict.fromkeys(
         (
-            "updated", "update", "changed", "modified", "edited", "gewijzigd", "aangepast", "bijgewerkt", "escalated", "geescaleerd",
-            "deescalated", "gedeescaleerd", "archived", "gearchiveerd", "unarchived", "statuschanged", "transition", "reopened", "heropend",
+            "updated", "update", "changed", "modified", "edited", "gewijzigd", "aangepast", "bijgewerkt", "escalated", "geëscaleerd",
+            "deescalated", "gedeëscaleerd", "archived", "gearchiveerd", "unarchived", "statuschanged", "transition", "reopened", "heropend",
         ),
         TicketChange.UPDATED,
     ),
@@ -186,9 +187,9 @@ FAULTS: Final = (
 _FIELD_IN_MESSAGE: Final = r"['\"‘“]([A-Za-z_][A-Za-z0-9_.]{0,60})['\"’”]"
 
 
-def squeezed(word: Any) -> str:
-    """A word's letters in lower case: `Change Activity`, `changeActivity` and `change_activity` are one."""
-    return re.sub(r"[^a-z0-9]", "", str(word).lower().replace("ë", "e")) if isinstance(word, str) else ""
+def letters(word: Any) -> str:
+    """A word by its letters: `Change Activity`, `changeActivity` and `change_activity` are one; empty for what is no text."""
+    return squeezed(word) if isinstance(word, str) else ""
 
 
 def fault_of(message: str) -> str:

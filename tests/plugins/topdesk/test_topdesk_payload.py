@@ -98,6 +98,20 @@ def test_flags_tell_more_than_a_status_name(flags: dict[str, Any], status: Ticke
     assert READER.delivery(a_delivery({"number": "I 1", "processingStatus": "Geregistreerd", **flags})).status is status
 
 
+def test_names_of_fields_are_read_however_they_are_spelt() -> None:
+    """The template is typed by hand."""
+    body = {
+        "Incident Number": "I 2603 118",
+        "brief_description": "Lift",
+        "PRIORITEIT": "P1",
+        "Processing-Status": "Gereed",
+        "Caller": {"E-mail": 1},
+    }
+    ticket = READER.delivery(a_delivery(body))
+    assert (ticket.ticket_id, ticket.type, ticket.subject) == ("I 2603 118", TicketType.INCIDENT, "Lift")
+    assert (ticket.priority, ticket.status) == (Priority.URGENT, TicketStatus.RESOLVED)
+
+
 def test_a_tenants_own_words_win() -> None:
     """Names are free text: only the tenant knows that red is urgent and that "parked" is closed."""
     reader = TopdeskReader("acme", {"words": {"priority": {"Rood": "urgent", "P4": "medium"}, "status": {"Geparkeerd": "closed"}}})

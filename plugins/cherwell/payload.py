@@ -22,7 +22,7 @@ from plugins.api import (
 )
 from plugins.cherwell.objects import ObjectMap, is_record_id, object_maps, ticket_id_of
 from plugins.cherwell.times import CultureTimes
-from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_text
+from plugins.mapping import FieldMap, WordMap, squeezed, tenant_words, to_id, to_text
 from plugins.repair import lenient_object
 
 Json = dict[str, Any]
@@ -65,23 +65,22 @@ IDS: Final = FieldMap(
     {
         "record": ("busobrecid", "recid", "recordid", "incidentrecid", "parentrecid"),
         "public": (
-            "busobpublicid", "publicid", "public_id", "incidentid", "incident_id", "changeid", "changerequestid", "problemid",
+            "busobpublicid", "publicid", "incidentid", "changeid", "changerequestid", "problemid",
             "parentpublicid", "id", "number",
         ),
         "object": ("busobname", "businessobject", "objectname", "object", "parenttypename"),
-        "object_id": ("busobid",),
         "event": ("event", "eventtype", "trigger", "action"),
         "comment": ("comment", "note", "journaltext", "journal", "details", "journaldetails"),
-        "comment_public": ("commentpublic", "comment_public", "public", "showinselfservice"),
+        "comment_public": ("commentpublic", "public", "showinselfservice"),
         "changed": ("changed", "changedfields", "changes"),
         "actor": ("actor", "modifiedby", "lastmodby", "lastmodifiedby", "user"),
-        "external_id": ("externalreference", "external_id", "externalid"),
+        "external_id": ("externalreference", "externalid"),
         "url": ("url", "link"),
     }
 )  # fmt: skip
-"""Members of a delivery by their names in lower case: templates spell them as they like."""
+"""Members of a delivery by their squeezed names: templates spell them as they like."""
 _PLAIN_ID = re.compile(r"\s*[\"']?([0-9A-Fa-f]{42}|[0-9A-Fa-f]{32}|\d{1,15})[\"']?\s*")
-_TOKEN = re.compile(r"[0-9A-Fa-f]{42}|[0-9A-Fa-f]{32}|\d{1,15}")
+_TOKEN = re.compile(r"[0-9A-Fa-f]{42}|[0-9A-Fa-f]{32}")
 MAX_TEXT_BODY: Final = 4096
 
 
@@ -92,7 +91,7 @@ class CherwellReader:
         self._tenant = tenant
         self.objects = object_maps(settings)
         self.first = next(iter(self.objects.values()))
-        self._by_name = {made.name.casefold(): made for made in self.objects.values()}
+        self._by_name = {squeezed(made.name): made for made in self.objects.values()}
         own = (settings.get("webhook") or {}).get("fields") or {}
         self._own = FieldMap({str(name): path for name, path in own.items()}) if own else None
         self._priorities = WordMap(PRIORITIES, Priority.UNKNOWN).with_words(tenant_words(settings, "priority", Priority))
@@ -108,7 +107,7 @@ class CherwellReader:
 
     def object_named(self, name: str) -> ObjectMap | None:
         """The kind of ticket a business object is; None for any other object."""
-        return self._by_name.get(name.casefold())
+        return self._by_name.get(squeezed(name))
 
     # deliveries ------------------------------------------------------------------------------------------------------
     def ticket_key(self, delivery: Delivery) -> str | None:
@@ -125,7 +124,7 @@ class CherwellReader:
         if ticket_id is None:
             raise NotADelivery("the body names no record; put busObPublicId or busObRecId into the One-Step's body, or set webhook.fields")
         word = to_text(self._value(document, "event"))
-        verb = re.sub(r"[^a-z]", "", re.split(r"[\s.:/]", word.strip())[-1].lower())
+        verb = squeezed(re.split(r"[\s.:/]", word.strip())[-1])
         return self._metadata(document, ticket_id, made, name, EVENTS.get(verb, TicketChange.UNKNOWN), word)
 
     def record(self, answer: Mapping[str, Any], made: ObjectMap) -> TicketMetadata:
@@ -193,7 +192,7 @@ class CherwellReader:
 
         def field(canonical: str) -> Any:
             own = document.get(f"own {canonical}")
-            return own if own is not None else document.get(fields.get(canonical, "").casefold())
+            return own if own is not None else document.get(squeezed(fields.get(canonical, "")))
 
         unknown: dict[str, str] = {}
 
@@ -215,7 +214,7 @@ class CherwellReader:
             "object": name,
             "record_id": record,
             "public_id": to_id(self._value(document, "public")),
-            "external_id": to_text(document.get(self._external_id_field.casefold()) or self._value(document, "external_id")) or None,
+            "external_id": to_text(document.get(squeezed(self._external_id_field)) or self._value(document, "external_id")) or None,
             "team": to_text(field("team")) or None,
         }
         if event:
@@ -248,7 +247,7 @@ class CherwellReader:
     @staticmethod
     def _misnamed(document: Json, fields: Mapping[str, str], canonical: str) -> bool:
         """Whether a whole record lacks the mapped field: then it has another name in this Cherwell."""
-        return "own fields" in document and canonical in fields and fields[canonical].casefold() not in document
+        return "own fields" in document and canonical in fields and squeezed(fields[canonical]) not in document
 
     def _tell_event(self, document: Json, extra: dict[str, Any], change: TicketChange) -> TicketChange:
         """What only an event tells: its comment, the fields it changed."""
@@ -258,24 +257,24 @@ class CherwellReader:
             change = TicketChange.COMMENTED
         changed = self._value(document, "changed")
         names = re.split(r"[,;]", changed) if isinstance(changed, str) else changed if isinstance(changed, list) else ()
-        canonical = {value.casefold(): key for key, value in self.first.fields.items()}
-        told = [canonical.get(word.strip().casefold(), word.strip()) for word in names[:50] if isinstance(word, str) and word.strip()]
+        canonical = {squeezed(value): key for key, value in self.first.fields.items()}
+        told = [canonical.get(squeezed(word), word.strip()) for word in names[:50] if isinstance(word, str) and word.strip()]
         if told:
             extra["changed"] = tuple(dict.fromkeys(told))
         return change
 
 
 def flattened(document: Mapping[str, Any]) -> Json:
-    """A body's members by name in lower case, those of its `fields` [{name, value}] beside them; nested objects are laid flat once."""
+    """A body's members by their squeezed names, those of its `fields` [{name, value}] beside them; nested objects are laid flat once."""
     found: Json = {}
     for value in document.values():
         if isinstance(value, dict):
-            found.update({str(inner).casefold(): member for inner, member in value.items() if not isinstance(member, (dict, list))})
-    found.update({str(name).casefold(): value for name, value in document.items() if not isinstance(value, dict)})
+            found.update({squeezed(name): member for name, member in value.items() if not isinstance(member, (dict, list))})
+    found.update({squeezed(name): value for name, value in document.items() if not isinstance(value, dict)})
     fields = document.get("fields")
     if isinstance(fields, list):
-        values = {str(f["name"]): f.get("value") for f in fields if isinstance(f, dict) and isinstance(f.get("name"), str)}
-        found.update({name.casefold(): value for name, value in values.items()})
+        values = {f["name"]: f.get("value") for f in fields if isinstance(f, dict) and isinstance(f.get("name"), str)}
+        found.update({squeezed(name): value for name, value in values.items()})
         found["own fields"] = values
     return found
 
@@ -284,5 +283,5 @@ def _ids_in_text(delivery: Delivery) -> str | None:
     """The one id in a text that is nothing but an id with its label ("RecID: 9446…"); None for none or several."""
     if len(delivery.body) > MAX_TEXT_BODY or "json" in delivery.content_type:
         return None
-    found = [token for token in _TOKEN.findall(delivery.body.decode("utf-8", "replace")) if is_record_id(token)]
+    found = _TOKEN.findall(delivery.body.decode("utf-8", "replace"))
     return found[0] if len(set(found)) == 1 else None

@@ -108,6 +108,7 @@ def test_public_ids_are_told_apart_by_their_object() -> None:
         ("incident", "10021", TicketType.INCIDENT),
         ("ChangeRequest", "ChangeRequest:10021", TicketType.CHANGE),
         ("problem", "Problem:10021", TicketType.PROBLEM),
+        ("Change Request", "ChangeRequest:10021", TicketType.CHANGE),
         ("Loaner Device", "LoanerDevice:10021", TicketType.UNKNOWN),
     ):
         ticket = READER.delivery(a_delivery({"busObName": name, "busObPublicId": "10021", "event": "updated"}))
@@ -116,6 +117,14 @@ def test_public_ids_are_told_apart_by_their_object() -> None:
     assert reference("ChangeRequest:10021", "Incident") == ("ChangeRequest", "10021")
     assert reference("10021", "Incident") == ("Incident", "10021")
     assert ticket_id_of("INCIDENT", "7", "Incident") == "7"
+
+
+def test_names_of_fields_are_read_however_they_are_spelt() -> None:
+    """The One-Step's body is typed by hand."""
+    ticket = READER.delivery(
+        a_delivery({"Incident ID": 762431, "short_description": "Leak", "PRIORITY": "2", "Incident Type": "Service Request"})
+    )
+    assert (ticket.ticket_id, ticket.subject, ticket.priority, ticket.type) == ("762431", "Leak", Priority.HIGH, TicketType.REQUEST)
 
 
 def test_a_tenant_may_go_by_record_ids() -> None:

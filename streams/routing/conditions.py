@@ -115,9 +115,13 @@ def _of(field: str, test: Test) -> Condition:
 def _of_map(root: str, name: str, test: Test) -> Condition:
     read = attrgetter(root)
 
+    absent = bool(test(None))
+
     def holds(ticket: TicketMetadata) -> bool:
         values = read(ticket)
         value = values.get(name) if values else None
+        if value is None:
+            return absent
         return any(map(test, value)) if isinstance(value, (list, tuple)) else test(value)
 
     return holds
@@ -221,6 +225,8 @@ def as_text(value: Any) -> str:
     """A value as conditions compare it: text in lower case; absent is empty; true, 5 and 5.0 are "true", "5" and "5"."""
     if isinstance(value, str):
         return value.casefold()
+    if type(value) is int:
+        return str(value)
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():

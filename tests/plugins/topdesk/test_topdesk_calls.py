@@ -473,12 +473,12 @@ async def test_the_target_date_is_a_clock(desk: TopdeskSandbox, http: ApiClient)
 async def test_a_batch_is_five_times_as_quick_as_one_by_one(desk: TopdeskSandbox, http: ApiClient) -> None:
     """TOPdesk has no bulk call; waiting for one answer at a time would cost minutes at a real distance."""
     plugin = bound(desk, http)
-    refs = [await plugin.create_ticket(a_ticket()) for _ in range(32)]
-    fault(desk, delay=0.1, method="PATCH", times=64)
+    refs = [await plugin.create_ticket(a_ticket()) for _ in range(24)]
+    fault(desk, delay=0.25, method="PATCH", times=24)
     began = time.monotonic()
     results = await plugin.batch_update_tickets({ref.ticket_id: changes(subject="swept") for ref in refs})
-    assert all(result.error is None for result in results) and len(results) == 32
-    assert time.monotonic() - began < 32 * 0.1 / 5
+    assert all(result.error is None for result in results) and len(results) == 24
+    assert time.monotonic() - began < 24 * 0.25 / 5
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,16 @@ class PluginContext:
     secrets: Callable[[str], Sequence[bytes]]
     http: Callable[[], ApiClient]
 
+    def secret(self, reference: str) -> str:
+        """The newest value of a secret, as text: what a call authenticates with. Raises PluginConfigError without one."""
+        live = self.secrets(reference)
+        if not live:
+            raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
+        try:
+            return live[0].decode()
+        except UnicodeDecodeError:
+            raise PluginConfigError(f"{reference} is not text; set it again") from None
+
 
 class TicketingToolPlugin(ABC):
     """A tool, bound to one tenant's connection of it. One instance serves many calls at once.

@@ -88,10 +88,10 @@ class CherwellPlugin(TicketingToolPlugin):
             raise PluginConfigError(f"auth.mode {mode[:40]!r} is not one of {', '.join(MODES)}")
         return PasswordGrant(
             f"{base}/CherwellAPI/token?auth_mode={mode}",
-            lambda: self._secret(str(auth["client_id"])),
-            lambda: self._secret(str(auth["client_secret"])) if auth.get("client_secret") else "",
+            lambda: self.context.secret(str(auth["client_id"])),
+            lambda: self.context.secret(str(auth["client_secret"])) if auth.get("client_secret") else "",
             str(auth["username"]),
-            lambda: self._secret(str(auth["password"])),
+            lambda: self.context.secret(str(auth["password"])),
             early=30.0,
         )
 
@@ -100,12 +100,6 @@ class CherwellPlugin(TicketingToolPlugin):
         from plugins.cherwell.desk import Desk  # with the first call, not with the plugin: the door only reads
 
         return Desk(self.context.http(), self._auth, self.context.settings)
-
-    def _secret(self, reference: str) -> str:
-        live = self.context.secrets(reference)
-        if not live:
-            raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
-        return live[0].decode("utf-8", "replace")
 
     def _split(self, ticket_id: str) -> tuple[ObjectMap, str]:
         """The kind of ticket and the record; raises NotFound for an object that is no kind of ticket here."""

@@ -19,19 +19,10 @@ class FreshdeskConnection(TicketingToolPlugin):
         reference = str((self.context.settings.get("auth") or {}).get("api_key") or "")
         if not reference:
             raise PluginConfigError("auth of a freshdesk tool needs api_key, the key of an agent")
-        auth = BasicAuth(lambda: self._secret(reference), "X")
+        auth = BasicAuth(lambda: self.context.secret(reference), "X")
         base_url = str(self.context.settings.get("base_url") or "").rstrip("/").removesuffix(API)
         return FreshdeskClient(self.context.http().bound(base_url=base_url, auth=auth, error_for=freshdesk_error))
 
     @cached_property
     def _account(self) -> Account:
         return Account(self._api, self.context.settings)
-
-    def _secret(self, reference: str) -> str:
-        live = self.context.secrets(reference)
-        if not live:
-            raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
-        try:
-            return live[0].decode()
-        except UnicodeDecodeError:
-            raise PluginConfigError(f"{reference} is not text; set it again") from None

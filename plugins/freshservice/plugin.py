@@ -116,25 +116,16 @@ class FreshservicePlugin(TicketingToolPlugin):
 
         auth = {name: str(value) for name, value in (self.context.settings.get("auth") or {}).items()}
         if auth.get("api_key"):
-            return BasicAuth(lambda: self._secret(auth["api_key"]), "X")
+            return BasicAuth(lambda: self.context.secret(auth["api_key"]), "X")
         if auth.get("refresh_token") and auth.get("token_url") and auth.get("client_id"):
             client_secret, refresh_token = auth.get("client_secret"), auth["refresh_token"]
             return RefreshToken(
                 auth["token_url"],
                 auth["client_id"],
-                (lambda: self._secret(client_secret)) if client_secret else "",
-                lambda: self._secret(refresh_token),
+                (lambda: self.context.secret(client_secret)) if client_secret else "",
+                lambda: self.context.secret(refresh_token),
             )
         raise PluginConfigError("auth of a freshservice tool needs api_key, or token_url, client_id, client_secret and refresh_token")
-
-    def _secret(self, reference: str) -> str:
-        live = self.context.secrets(reference)
-        if not live:
-            raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
-        try:
-            return live[0].decode()
-        except UnicodeDecodeError:
-            raise PluginConfigError(f"{reference} is not text; set it again") from None
 
     # reads -----------------------------------------------------------------------------------------------------------
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:

@@ -117,7 +117,7 @@ class ServiceNowPlugin(TicketingToolPlugin):
         auth = self.context.settings.get("auth") or {}
 
         def secret(name: str) -> Callable[[], str]:
-            return lambda: self._secret(str(auth[name]))
+            return lambda: self.context.secret(str(auth[name]))
 
         if auth.get("api_key"):
             return flows.HeaderAuth("x-sn-apikey", secret("api_key"))
@@ -127,7 +127,7 @@ class ServiceNowPlugin(TicketingToolPlugin):
             if auth.get("refresh_token"):
                 return flows.RefreshToken(token_url, client_id, client_secret, secret("refresh_token"))
             if auth.get("private_key"):
-                issuer = self._secret(str(auth["client_id"]))
+                issuer = self.context.secret(str(auth["client_id"]))
                 claims = {"iss": issuer, "aud": str(auth.get("audience") or issuer), "sub": str(auth.get("subject") or "")}
                 key_id = str(auth["key_id"]) if auth.get("key_id") else None
                 return flows.JwtBearer(token_url, client_id, client_secret, key=secret("private_key"), claims=claims, key_id=key_id)
@@ -137,15 +137,6 @@ class ServiceNowPlugin(TicketingToolPlugin):
         if auth.get("user") and auth.get("password"):
             return flows.BasicAuth(str(auth["user"]), secret("password"))
         raise PluginConfigError("auth of a servicenow tool needs user and password, client_id and client_secret, or api_key")
-
-    def _secret(self, reference: str) -> str:
-        live = self.context.secrets(reference)
-        if not live:
-            raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
-        try:
-            return live[0].decode()
-        except UnicodeDecodeError:
-            raise PluginConfigError(f"{reference} is not text; set it again") from None
 
     # reading ---------------------------------------------------------------------------------------------------------
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:

@@ -81,15 +81,15 @@ class SysAidClient:
         if api == "classic":
             _need(auth, "user_name", "password")
             entrance = Session(
-                base + paths["login"], str(auth["user_name"]), lambda: _secret(context, auth["password"]), auth.get("account_id")
+                base + paths["login"], str(auth["user_name"]), lambda: context.secret(str(auth["password"])), auth.get("account_id")
             )
         elif api == "developers":
             _need(auth, "account_id", "client_id", "client_secret")
             entrance = AccessToken(
                 base + paths["login"],
                 str(auth["account_id"]),
-                lambda: _secret(context, auth["client_id"]),
-                lambda: _secret(context, auth["client_secret"]),
+                lambda: context.secret(str(auth["client_id"])),
+                lambda: context.secret(str(auth["client_secret"])),
             )
         else:
             raise PluginConfigError("api must be classic or developers")
@@ -289,13 +289,3 @@ def _need(auth: Mapping[str, Any], *names: str) -> None:
     missing = [name for name in names if not auth.get(name)]
     if missing:
         raise PluginConfigError(f"auth of a sysaid tool needs {', '.join(missing)}")
-
-
-def _secret(context: PluginContext, reference: Any) -> str:
-    live = context.secrets(str(reference))
-    if not live:
-        raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
-    try:
-        return live[0].decode()
-    except UnicodeDecodeError:
-        raise PluginConfigError(f"{reference} is not text; set it again") from None

@@ -105,13 +105,7 @@ class TopdeskPlugin(TicketingToolPlugin):
         auth = self.context.settings.get("auth") or {}
         if not auth.get("user") or not auth.get("application_password"):
             raise PluginConfigError("auth of a topdesk tool needs user and application_password")
-        return BasicAuth(str(auth["user"]), lambda: self._secret(str(auth["application_password"])))
-
-    def _secret(self, reference: str) -> str:
-        live = self.context.secrets(reference)
-        if not live:
-            raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
-        return live[0].decode("utf-8", "replace")
+        return BasicAuth(str(auth["user"]), lambda: self.context.secret(str(auth["application_password"])))
 
     # reads -----------------------------------------------------------------------------------------------------------
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:

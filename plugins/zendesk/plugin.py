@@ -105,23 +105,14 @@ class ZendeskPlugin(TicketingToolPlugin):
 
         auth = self.context.settings.get("auth") or {}
         if auth.get("refresh_token"):
-            secret, refresh = (lambda: self._secret(auth["client_secret"])), (lambda: self._secret(auth["refresh_token"]))
+            secret, refresh = (lambda: self.context.secret(auth["client_secret"])), (lambda: self.context.secret(auth["refresh_token"]))
             base_url = str(self.context.settings.get("base_url") or "").rstrip("/")
             return RefreshToken(f"{base_url}/oauth/tokens", str(auth.get("client_id") or ""), secret, refresh)
         if auth.get("access_token"):
-            return HeaderAuth("Authorization", lambda: self._secret(auth["access_token"]), prefix="Bearer ")
+            return HeaderAuth("Authorization", lambda: self.context.secret(auth["access_token"]), prefix="Bearer ")
         if auth.get("email") and auth.get("api_token"):
-            return BasicAuth(f"{auth['email']}/token", lambda: self._secret(auth["api_token"]))
+            return BasicAuth(f"{auth['email']}/token", lambda: self.context.secret(auth["api_token"]))
         raise PluginConfigError("auth of a zendesk tool needs email and api_token, access_token, or refresh_token with its client")
-
-    def _secret(self, reference: str) -> str:
-        live = self.context.secrets(reference)
-        if not live:
-            raise PluginConfigError(f"{reference} has no value; set it with: ai-agents secret set")
-        try:
-            return live[0].decode()
-        except UnicodeDecodeError:
-            raise PluginConfigError(f"{reference} is not text; set it again") from None
 
     async def get_ticket(self, ticket_id: str) -> TicketMetadata:
         return self._read(await self._api.ticket(ticket_id))

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from plugins.api import API_VERSION, PluginConfigError
+from plugins.api import API_VERSION, PluginConfigError, Priority, TicketStatus, TicketType
 
 FILE_NAME = "plugin.toml"
 
@@ -26,8 +26,18 @@ class Conformance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The signature covers a time, so an old delivery is refused."""
     retries_webhooks: bool = True
     """The tool sends a delivery again when it got no 2xx."""
-    types: tuple[str, ...] = ("incident", "request")
-    """The types create_ticket and update_ticket can set."""
+    types: tuple[TicketType, ...] = (TicketType.INCIDENT, TicketType.REQUEST)
+    """The types create_ticket and update_ticket can set; empty where the tool's tickets have none."""
+    priorities: tuple[Priority, ...] = (Priority.LOW, Priority.MEDIUM, Priority.HIGH, Priority.URGENT)
+    """The priorities the tool has a word for; the plugin writes another as the nearest of these."""
+    statuses: tuple[TicketStatus, ...] = (
+        TicketStatus.NEW,
+        TicketStatus.OPEN,
+        TicketStatus.PENDING,
+        TicketStatus.RESOLVED,
+        TicketStatus.CLOSED,
+    )
+    """The statuses the tool has a word for."""
     settings: dict[str, Any] = {}
     """Settings beyond what the sandbox tells."""
 

@@ -38,8 +38,10 @@ What the kit cannot find out by itself stands in plugin.toml under `[plugin.conf
 | `signs_body` | webhooks carry a signature over the body, not only a secret |
 | `timestamped` | the signature covers a time, so an old delivery is refused |
 | `retries_webhooks` | the tool sends a delivery again when it was not taken |
-| `types` | the types create_ticket and update_ticket can set |
-| `settings` | settings beyond what the sandbox tells |
+| `types` | the types create_ticket and update_ticket can set; `[]` where the tool's tickets have none |
+| `priorities` | the priorities the tool has a word for, where it has fewer than four |
+| `statuses` | the statuses the tool has a word for, where one of new, open, pending, resolved and closed is missing |
+| `settings` | a tenant's settings beyond what the sandbox's `credentials` and `webhook` tell, such as those you made required |
 
 fixtures/expected.yaml says of each kept delivery what it yields: `name: {headers: {…}, query: …, settings: {…}, expect: {field: value}}`,
 or `name: {error: NotADelivery}`; a field may be a path such as `extra.comment`.

@@ -19,7 +19,7 @@ from plugins.api import PluginContext, TicketingToolPlugin
 from plugins.conformance.check import Check, all_checks
 from plugins.conformance.receiver import Receiver
 from plugins.conformance.run import outcome_of
-from plugins.conformance.stand import as_written, sandbox_of
+from plugins.conformance.stand import as_written, require_settings, sandbox_of, settings_of
 from plugins.conformance.subject import Subject
 from plugins.http.client import ApiClient
 from plugins.sandbox.server import SandboxProcess
@@ -47,6 +47,7 @@ class ConformanceSuite:
     def sandbox(cls) -> Iterator[SandboxProcess]:
         """The plugin's sandbox, in a process of its own."""
         with sandbox_of(cls.subject()) as sandbox:
+            require_settings(cls.subject(), sandbox)
             yield sandbox
 
     @pytest.fixture(autouse=True)
@@ -76,8 +77,7 @@ class ConformanceSuite:
     def bound(self, sandbox: SandboxProcess, client: ApiClient, **more: Any) -> TicketingToolPlugin:
         """The plugin with settings for this sandbox; `more` is laid over them."""
         subject = self.subject()
-        told = {name: value for name, value in sandbox.credentials.items() if name != "person"}
-        settings = {"base_url": sandbox.base_url, **told, "webhook": sandbox.webhook, **subject.manifest.conformance.settings, **more}
+        settings = {"base_url": sandbox.base_url, **settings_of(subject, sandbox), **more}
         return subject.kind(PluginContext(tenant="acme", tool="target", settings=settings, secrets=as_written, http=lambda: client))
 
     @pytest.mark.parametrize("check", all_checks(), ids=lambda check: check.name)

@@ -11,7 +11,7 @@ import msgspec
 
 from plugins.api import PluginConfigError
 from plugins.conformance.check import Check, CheckFailed, NotApplicable, all_checks
-from plugins.conformance.stand import Stand, sandbox_of
+from plugins.conformance.stand import Stand, require_settings, sandbox_of
 from plugins.conformance.subject import Subject
 from plugins.sandbox.process import SandboxFailed, SandboxProcess
 
@@ -80,10 +80,11 @@ def run(
 ) -> list[Outcome]:
     """Runs checks one after the other, each told as it is done. `sandbox` is one that runs already.
 
-    Raises PluginConfigError where there is nothing to run against: no sandbox, or one that does not start.
+    Raises PluginConfigError where there is nothing to run against: no sandbox, one that does not start, or a required setting nobody tells.
     """
 
     async def each(sandbox: SandboxProcess) -> list[Outcome]:
+        require_settings(subject, sandbox)
         outcomes = []
         for check in checks if checks is not None else all_checks():
             outcomes.append(await outcome_of(check, subject, sandbox))

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from plugins.api import Delivery, NewTicket, PluginConfigError, PluginContext, TicketingToolPlugin, TicketRef, TicketType
+from plugins.api import (
+    Delivery,
+    NewTicket,
+    PluginConfigError,
+    PluginContext,
+    Priority,
+    TicketingToolPlugin,
+    TicketRef,
+    TicketStatus,
+    TicketType,
+)
 from plugins.conformance.builders import a_ticket
 from plugins.conformance.check import CheckFailed, NotApplicable
 from plugins.conformance.proxy import FaultProxy
@@ -33,6 +43,30 @@ def sandbox_of(subject: Subject, **options: Any) -> SandboxProcess:
     if subject.manifest.sandbox is None:
         raise PluginConfigError(f"{subject.manifest.tool_type}: plugin.toml names no sandbox, so its promises cannot be tried")
     return SandboxProcess(subject.manifest.sandbox, import_from=subject.root, **options)
+
+
+def settings_of(subject: Subject, sandbox: SandboxProcess) -> dict[str, Any]:
+    """What the sandbox and the manifest tell of a tenant's settings, the address aside."""
+    known = {name: value for name, value in sandbox.credentials.items() if name != "person"}
+    return {**known, "webhook": sandbox.webhook, **subject.manifest.conformance.settings}
+
+
+def value_at(settings: Any, path: str) -> Any:
+    """What stands at a dotted path; None where nothing does."""
+    for name in path.split("."):
+        settings = settings.get(name) if isinstance(settings, Mapping) else None
+    return settings
+
+
+def require_settings(subject: Subject, sandbox: SandboxProcess) -> None:
+    """Raises PluginConfigError where a required setting is told by nobody: every check would fail of it, each with other words."""
+    settings = {"base_url": sandbox.base_url, **settings_of(subject, sandbox)}
+    lacking = [path for path, setting in subject.manifest.settings.items() if setting.required and value_at(settings, path) is None]
+    if lacking:
+        raise PluginConfigError(
+            f"plugin.toml requires {', '.join(lacking)}, and neither the sandbox's credentials nor its webhook tell a value; "
+            f"give one for the checks, under [plugin.conformance.settings]"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +111,7 @@ class Stand:
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """A tenant's settings for this sandbox, reached through the proxy; `more` is laid over them."""
-        known = {name: value for name, value in self.sandbox.credentials.items() if name != "person"}
-        return {"base_url": self.proxy.url, **known, "webhook": self.sandbox.webhook, **self.told.settings, **more}
+        return {"base_url": self.proxy.url, **settings_of(self.subject, self.sandbox), **more}
 
     def client(self, base_url: str | None = None, limits: Limits | None = None, retries: RetrySchedule = SOON) -> ApiClient:
         """A client of its own, as the host would give one; closed when the check ends."""
@@ -117,12 +150,22 @@ class Stand:
 
     @property
     def first_type(self) -> TicketType:
-        """A type this tool can set."""
-        types = self.told.types
-        return TicketType.INCIDENT if "incident" in types or not types else TicketType(types[0])
+        """A type this tool can set; UNKNOWN where its tickets have none."""
+        types = self.told.types or (TicketType.UNKNOWN,)
+        return TicketType.INCIDENT if TicketType.INCIDENT in types else types[0]
+
+    def priority(self, wanted: Priority) -> Priority:
+        """This priority, or the nearest the tool has a word for."""
+        order = list(Priority)
+        return min(self.told.priorities, key=lambda has: abs(order.index(has) - order.index(wanted)), default=Priority.UNKNOWN)
+
+    @property
+    def done(self) -> TicketStatus:
+        """The status of work that is done: closed, where the tool has no word for resolved."""
+        return TicketStatus.RESOLVED if TicketStatus.RESOLVED in self.told.statuses else TicketStatus.CLOSED
 
     def a_ticket(self, **fields: Any) -> NewTicket:
-        return a_ticket(**{"type": self.first_type, **fields})
+        return a_ticket(**{"type": self.first_type, "priority": self.priority(Priority.HIGH), **fields})
 
     # the sandbox -------------------------------------------------------------------------------------------------------
     async def created(self, plugin: TicketingToolPlugin, **fields: Any) -> TicketRef:
@@ -170,9 +213,7 @@ class Stand:
         settings, found = self.settings(), set()
         for path, setting in self.subject.manifest.settings.items():
             if setting.secret and path.startswith(beneath):
-                value: Any = settings
-                for name in path.split("."):
-                    value = value.get(name) if isinstance(value, Mapping) else None
+                value = value_at(settings, path)
                 found |= {value} if isinstance(value, str) and value else set()
         return found
 

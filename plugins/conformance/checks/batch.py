@@ -94,6 +94,7 @@ async def nothing(stand: Stand) -> None:
 
 @check("batch.quicker_than_one_by_one", "A batch is at least five times quicker than its items one by one, or it is only a loop.")
 async def quicker_than_one_by_one(stand: Stand) -> None:
+    stand.needs_method("batch_update_tickets")
     plugin = stand.plugin()
     ids = await tickets(stand, plugin, 60)
     stand.proxy.latency = LATENCY

@@ -24,7 +24,6 @@ from plugins.api import (
     TicketingToolPlugin,
     TicketMetadata,
     TicketStatus,
-    TicketType,
     TornAnswer,
     ValidationRefused,
 )
@@ -84,12 +83,11 @@ async def create(stand: Stand) -> None:
 async def update(stand: Stand) -> None:
     plugin = stand.plugin()
     ref = await stand.created(plugin)
-    kinds = [TicketType(name) for name in stand.told.types]
-    wanted = kinds[-1] if kinds else None
-    updated = await plugin.update_ticket(ref.ticket_id, a_change(subject="New reader ordered", priority=Priority.LOW, type=wanted))
+    wanted, low = (stand.told.types[-1] if stand.told.types else None), stand.priority(Priority.LOW)
+    updated = await plugin.update_ticket(ref.ticket_id, a_change(subject="New reader ordered", priority=low, type=wanted))
     same(updated.ticket_id, ref.ticket_id, "the id update_ticket answers")
     metadata = await metadata_of(plugin, ref.ticket_id)
-    same((metadata.subject, metadata.priority), ("New reader ordered", Priority.LOW), "subject and priority after the update")
+    same((metadata.subject, metadata.priority), ("New reader ordered", low), "subject and priority after the update")
     if wanted is not None:
         same(metadata.type, wanted, "the type after the update")
     if updated.updated_at is not None:
@@ -115,6 +113,8 @@ async def life(stand: Stand) -> None:
     plugin = stand.plugin()
     ref = await stand.created(plugin)
     for status in (TicketStatus.PENDING, TicketStatus.OPEN, TicketStatus.RESOLVED, TicketStatus.CLOSED):
+        if status not in stand.told.statuses:
+            continue
         await plugin.update_ticket(ref.ticket_id, a_change(status=status, subject=f"now {status}"))
         metadata = await metadata_of(plugin, ref.ticket_id)
         same((metadata.status, metadata.subject), (status, f"now {status}"), "status and subject")

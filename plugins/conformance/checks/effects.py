@@ -92,13 +92,13 @@ async def has_update(stand: Stand) -> None:
 async def update_twice(stand: Stand) -> None:
     plugin = stand.plugin()
     ref = await stand.created(plugin)
-    change = a_change(status=TicketStatus.RESOLVED, priority=Priority.MEDIUM)
+    change = a_change(status=stand.done, priority=stand.priority(Priority.MEDIUM))
     await plugin.update_ticket(ref.ticket_id, change)
     await plugin.update_ticket(ref.ticket_id, change)
     metadata = await plugin.get_ticket(ref.ticket_id)
     require(
-        (metadata.status, metadata.priority) == (TicketStatus.RESOLVED, Priority.MEDIUM),
-        f"then it is {metadata.status}, {metadata.priority}",
+        (metadata.status, metadata.priority) == (change.status, change.priority),
+        f"then it is {metadata.status}, {metadata.priority}; {change.status}, {change.priority} was asked",
     )
 
 

@@ -27,16 +27,17 @@ async def told(plugin: TicketingToolPlugin, receiver: Receiver) -> TicketMetadat
 @check("webhooks.peoples_work", "What a person does in the tool arrives in canonical words: created, changed, commented on.")
 async def peoples_work(stand: Stand) -> None:
     receiver, plugin = await stand.listen(), stand.reader()
+    urgent, low = stand.priority(Priority.URGENT), stand.priority(Priority.LOW)
     ticket_id = stand.sandbox.person_creates(
-        subject="Crane 4 stands still", description="No *power*", priority="urgent", type=stand.first_type.value, tags=["crane"]
+        subject="Crane 4 stands still", description="No *power*", priority=urgent.value, type=stand.first_type.value, tags=["crane"]
     )
     created = await told(plugin, receiver)
     same((created.ticket_id, created.change), (ticket_id, TicketChange.CREATED), "a ticket a person opened")
-    same((created.subject, created.priority, created.type), ("Crane 4 stands still", Priority.URGENT, stand.first_type), "its words")
+    same((created.subject, created.priority, created.type), ("Crane 4 stands still", urgent, stand.first_type), "its words")
     require("power" in created.description, "the description is lost on the way")
-    stand.sandbox.person_updates(ticket_id, priority="low")
+    stand.sandbox.person_updates(ticket_id, priority=low.value)
     updated = await told(plugin, receiver)
-    same((updated.change, updated.priority), (TicketChange.UPDATED, Priority.LOW), "a priority a person changed")
+    same((updated.change, updated.priority), (TicketChange.UPDATED, low), "a priority a person changed")
     stand.sandbox.person_updates(ticket_id, comment="On my way", public=True)
     commented = await told(plugin, receiver)
     same((commented.ticket_id, commented.change), (ticket_id, TicketChange.COMMENTED), "a person's comment")
@@ -52,7 +53,7 @@ async def echoes(stand: Stand) -> None:
     receiver, plugin = await stand.listen(), stand.plugin()
     ref = await stand.created(plugin)
     told_of = [await told(plugin, receiver)]
-    await plugin.update_ticket(ref.ticket_id, a_change(priority=Priority.LOW))
+    await plugin.update_ticket(ref.ticket_id, a_change(priority=stand.priority(Priority.LOW)))
     told_of.append(await told(plugin, receiver))
     for metadata in told_of:
         same(metadata.ticket_id, ref.ticket_id, "the ticket of our own write's echo")

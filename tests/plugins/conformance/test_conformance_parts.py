@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
-from plugins.api import PluginConfigError
+from plugins.api import PluginConfigError, Priority, TicketStatus, TicketType
 from plugins.conformance import bodies
 from plugins.conformance.check import FAMILIES, Check, CheckFailed, NotApplicable, all_checks, check
 from plugins.conformance.checks.parsing import TookTooLong, bounded
 from plugins.conformance.proxy import FaultProxy, Kind, ProxyFault
 from plugins.conformance.report import card, junit, level_of
-from plugins.conformance.run import Outcome, Result, chosen, outcome_of
+from plugins.conformance.run import Outcome, Result, chosen, outcome_of, run
 from plugins.conformance.scaffold import written
 from plugins.conformance.stand import Stand, sandbox_of
 from plugins.conformance.subject import Subject
+from plugins.manifest import Conformance, Setting
 from plugins.sandbox.http import HttpServer, Request, Response, json_response
 from plugins.sandbox.server import SandboxProcess
 
@@ -100,6 +102,37 @@ def test_a_card_counts_and_its_xml_takes_any_text() -> None:
     assert (made.failed, made.not_applicable, made.families[0].family) == (1, 1, "calls")
     xml = junit([made])
     assert "&lt;&amp;" in xml and "<skipped" in xml and "\x00" not in xml
+
+
+# what the manifest tells -----------------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_has_fewer_words_is_asked_for_those_it_has(sandbox: SandboxProcess) -> None:
+    """A tool without types, urgency or a word for resolved keeps its promises all the same, and says which words it has."""
+    told = Conformance(types=(), priorities=(Priority.MEDIUM, Priority.HIGH), statuses=(TicketStatus.OPEN, TicketStatus.CLOSED))
+    stand = Stand(with_manifest(conformance=told), sandbox)
+    assert (stand.first_type, stand.done) == (TicketType.UNKNOWN, TicketStatus.CLOSED)
+    assert [stand.priority(p) for p in (Priority.LOW, Priority.HIGH, Priority.URGENT)] == [Priority.MEDIUM, Priority.HIGH, Priority.HIGH]
+    assert stand.a_ticket().type is TicketType.UNKNOWN
+
+
+def test_a_tool_without_a_bulk_call_is_not_asked_to_be_quick(sandbox: SandboxProcess) -> None:
+    """The base class goes one by one, and that is a sound batch where the tool has no better."""
+    subject = with_manifest(methods=[name for name in TEMPLATE.manifest.methods if "batch" not in name])
+    found = run(subject, chosen(["batch.quicker_than_one_by_one", "batch.nothing"]), sandbox=sandbox)
+    assert sorted(o.result for o in found) == ["not applicable", "passed"]
+
+
+def test_a_required_setting_nobody_tells_is_one_error_and_not_fifty(sandbox: SandboxProcess) -> None:
+    """Who has just made a setting required reads what to do, before any check has failed of it."""
+    subject = with_manifest(settings={**TEMPLATE.manifest.settings, "group": Setting(doc="where tickets go", required=True)})
+    with pytest.raises(PluginConfigError, match=r"requires group.*\[plugin\.conformance\.settings\]"):
+        run(subject, chosen(["calls.create"]), sandbox=sandbox)
+
+
+def with_manifest(**fields: Any) -> Subject:
+    """The sound plugin with another manifest."""
+    return Subject(msgspec.structs.replace(TEMPLATE.manifest, **fields), TEMPLATE.folder, TEMPLATE.root)
 
 
 # the plugin's folder ----------------------------------------------------------------------------------------------------

@@ -44,40 +44,54 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-class HeaderAuth(httpx.Auth):
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What carries the credentials: headers, and their life in seconds (None: until a 401)."""
+
+    headers: Mapping[str, str]
+    life: float | None = None
+
+
+class HeadersAuth(httpx.Auth):
+    """Credentials that are nothing but headers: the client takes them from `ready()` and spares itself the flow, which does the same."""
+
+    @abstractmethod
+    def ready(self) -> Granted | None:
+        """The headers to send now; None while they must be fetched first, by the flow."""
+
+
+class HeaderAuth(HeadersAuth):
     """Sends a credential in a header: `HeaderAuth("Authorization", key, prefix="Bearer ")`, `HeaderAuth("authtoken", key)`."""
 
     def __init__(self, header: str, value: Value, prefix: str = "") -> None:
         self._header, self._value, self._prefix = header, value, prefix
 
+    def ready(self) -> Granted:
+        return Granted({self._header: self._prefix + _now(self._value)})
+
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers[self._header] = self._prefix + _now(self._value)
+        request.headers.update(self.ready().headers)
         yield request
 
 
-class BasicAuth(httpx.Auth):
+class BasicAuth(HeadersAuth):
     """Sends HTTP Basic credentials, in UTF-8."""
 
     def __init__(self, user: Value, password: Value) -> None:
         self._user, self._password = user, password
 
+    def ready(self) -> Granted:
+        return Granted({"Authorization": _basic(_now(self._user), _now(self._password))})
+
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = _basic(_now(self._user), _now(self._password))
+        request.headers.update(self.ready().headers)
         yield request
 
 
 # --- credentials that end ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """What a login gave: the headers that carry it, and its life in seconds (None: until a 401)."""
-
-    headers: Mapping[str, str]
-    life: float | None = None
-
-
-class RenewedAuth(httpx.Auth):
+class RenewedAuth(HeadersAuth):
     """Credentials that are fetched, end, and are fetched again.
 
     Fetched when there are none, `early` seconds before their end, and once more when the tool refuses them; of many calls that
@@ -103,7 +117,7 @@ class RenewedAuth(httpx.Auth):
     def _grant_in(self, answer: Answer) -> Granted | None:
         """The credentials in an answer to a login; None when it refuses."""
 
-    def _refused(self, response: httpx.Response) -> bool:
+    def refuses(self, response: httpx.Response) -> bool:
         """Whether the tool no longer takes the credentials, told from status and headers."""
         return response.status_code == 401
 
@@ -112,8 +126,14 @@ class RenewedAuth(httpx.Auth):
         """The headers in force, empty before the first call: what a logout needs."""
         return self._granted.headers if self._granted is not None else {}
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        refused: Granted | None = None
+    def ready(self) -> Granted | None:
+        return self._granted if self._monotonic() < self._until else None
+
+    def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        return self.renewing_flow(request, None)
+
+    async def renewing_flow(self, request: httpx.Request, refused: Granted | None) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """The flow; where the request has been `refused` with credentials from `ready()`, as it goes on from there."""
         while True:
             granted = self._granted
             if granted is None or granted is refused or self._monotonic() >= self._until:
@@ -135,7 +155,7 @@ class RenewedAuth(httpx.Auth):
                 request.headers.pop(name, None)
             request.headers.update(granted.headers)
             response = yield request
-            if refused is not None or not self._refused(response):
+            if refused is not None or not self.refuses(response):
                 return
             refused = granted
 
@@ -370,5 +390,5 @@ class SessionAuth(RenewedAuth):
     def _grant_in(self, answer: Answer) -> Granted | None:
         return self._find(answer)
 
-    def _refused(self, response: httpx.Response) -> bool:
-        return super()._refused(response) if self._is_refusal is None else self._is_refusal(response)
+    def refuses(self, response: httpx.Response) -> bool:
+        return super().refuses(response) if self._is_refusal is None else self._is_refusal(response)

@@ -1,8 +1,7 @@
 """ApiClient: the one way plugins reach their tools. Pool, timeouts, repeats, size bounds, errors and metering exist here, once.
 
-Built on httpx's requests and auth flows over aiohttp's connections, without httpx's client between them: it doubles the CPU of a
-call, keeps cookies and reads .netrc. The bridge between the two reports a lost connection as one never made (it would not be
-searched for), which is put right here.
+Over aiohttp's connections (sending.py), with httpx's auth flows and without its client, which doubles the CPU of a call, keeps cookies
+and reads .netrc.
 """
 
 from __future__ import annotations
@@ -12,29 +11,21 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 import httpx
 import msgspec
+from multidict import CIMultiDict
+from yarl import URL
 
-from plugins.api import (
-    ApiError,
-    CallTimedOut,
-    ConnectFailed,
-    ConnectionLost,
-    FatalApiError,
-    PluginConfigError,
-    RateLimited,
-    RetriableApiError,
-    TornAnswer,
-)
+from plugins.api import ApiError, CallTimedOut, FatalApiError, PluginConfigError, RateLimited, RetriableApiError, TornAnswer
 from plugins.http.errors import SAFE_METHODS, Answer, error_for
 from plugins.http.limits import Limits, segment
 from plugins.http.pool import Pool
 from plugins.http.retry import RetrySchedule
-from plugins.metering import count_api_call
+from plugins.http.sending import CHUNK, Content, Upload, as_httpx, release, send, transport_error
 
-JSON_CONTENT = {"Content-Type": "application/json"}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 3
 __all__ = ["ApiClient", "ErrorFor", "Limits", "Pool", "segment"]
@@ -59,7 +50,7 @@ class ApiClient:
     ) -> None:
         self._base = base_url.rstrip("/")
         self._auth = auth
-        self._headers = dict(headers or {})
+        self._headers = CIMultiDict(headers or {})
         self._error_for = error_for
         self._limits = limits or Limits()
         self._retries = retries or RetrySchedule()
@@ -77,7 +68,7 @@ class ApiClient:
         return ApiClient(
             self._base if base_url is None else base_url,
             auth=auth or self._auth,
-            headers={**self._headers, **(headers or {})},
+            headers=self._with(headers),
             error_for=error_for or self._error_for,
             limits=self._limits,
             retries=self._retries,
@@ -120,18 +111,22 @@ class ApiClient:
         Content that comes in chunks (an upload) goes out as it comes, once, within `limits.transfer` seconds; its maker bounds it
         (`limits.bounded`), names its Content-Length where it is known, and may raise, which ends the call with that error.
         """
-        request_headers = {**self._headers, **(headers or {})}
+        request_headers = self._with(headers)
         if json is not None:
-            content, request_headers = msgspec.json.encode(json), {**JSON_CONTENT, **request_headers}
+            content = msgspec.json.encode(json)
+            request_headers.setdefault("Content-Type", "application/json")
+        elif data is not None:
+            content = urlencode(data).encode()
+            request_headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
         if content is None or isinstance(content, bytes):
-            body: bytes | _Upload | None = content
+            body: Content = content
             seconds, repeatable = self._limits.total, idempotent or method in SAFE_METHODS
         else:
-            body, seconds, repeatable = _Upload(content), self._limits.transfer, False
+            body, seconds, repeatable = Upload(content), self._limits.transfer, False
         try:
             async with asyncio.timeout(seconds):
                 return await self._repeated(
-                    method, path, lambda: self._whole(method, path, body, data, params, request_headers), repeatable=repeatable
+                    method, path, lambda: self._whole(method, path, body, params, request_headers), repeatable=repeatable
                 )
         except TimeoutError:
             raise CallTimedOut(f"{method} {_shown(path)} did not end within {seconds:g} s", in_doubt=method not in SAFE_METHODS) from None
@@ -153,7 +148,7 @@ class ApiClient:
         (contextlib.aclosing).
         """
         what = f"{method} {_shown(path)}"
-        request_headers = {**self._headers, **(headers or {})}
+        request_headers = self._with(headers)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.transfer
         try:
@@ -176,7 +171,13 @@ class ApiClient:
         except TimeoutError:
             raise CallTimedOut(f"{what} did not end within {self._limits.transfer:g} s") from None
         finally:
-            await response.aclose()
+            await release(response)
+
+    def _with(self, headers: Mapping[str, str] | None) -> CIMultiDict[str]:
+        """Headers of one call: ours, and what the call puts in place of them."""
+        merged = self._headers.copy()
+        merged.update(headers or {})
+        return merged
 
     async def _repeated(self, method: str, path: str, once: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
         attempt = 1
@@ -199,16 +200,10 @@ class ApiClient:
             await asyncio.sleep(wait)
 
     async def _whole(
-        self,
-        method: str,
-        path: str,
-        content: bytes | _Upload | None,
-        data: Mapping[str, str] | None,
-        params: Mapping[str, str | int] | None,
-        headers: Mapping[str, str],
+        self, method: str, path: str, content: Content, params: Mapping[str, str | int] | None, headers: CIMultiDict[str]
     ) -> Answer:
         """One try: the answer with its body."""
-        head, response = await self._begun(method, path, content, data, params, headers)
+        head, response = await self._begun(method, path, content, params, headers)
         answer = await self._read(head, response)
         error = self._error_for(answer)
         if error is not None:
@@ -216,128 +211,85 @@ class ApiClient:
         return answer
 
     async def _opened(
-        self, method: str, path: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str]
-    ) -> tuple[Answer, httpx.Response]:
+        self, method: str, path: str, params: Mapping[str, str | int] | None, headers: CIMultiDict[str]
+    ) -> tuple[Answer, aiohttp.ClientResponse]:
         """One try: a success with its body unread, for the caller to close."""
-        head, response = await self._begun(method, path, None, None, params, headers)
-        if response.is_success:
+        head, response = await self._begun(method, path, None, params, headers)
+        if 200 <= head.status < 300:
             return head, response
         answer = await self._read(head, response)
         raise self._error_for(answer) or error_for(answer) or FatalApiError(f"{method} {path} answered {answer.status}")
 
     async def _begun(
-        self,
-        method: str,
-        path: str,
-        content: bytes | _Upload | None,
-        data: Mapping[str, str] | None,
-        params: Mapping[str, str | int] | None,
-        headers: Mapping[str, str],
-    ) -> tuple[Answer, httpx.Response]:
+        self, method: str, path: str, content: Content, params: Mapping[str, str | int] | None, headers: CIMultiDict[str]
+    ) -> tuple[Answer, aiohttp.ClientResponse]:
         """The head of the last answer, redirects of reads followed, and its response with the body unread."""
         if not self._base and not path.startswith("http"):
             raise PluginConfigError("base_url is not set; give this tool its address")
         try:
-            url = httpx.URL(path if path.startswith("http") else self._base + path)
-            url = url.copy_merge_params(params) if params else url  # an address a tool gave away may end in a query of its own
-            home = httpx.URL(self._base) if path.startswith("http") and self._base else url
-        except httpx.InvalidURL:
+            url = URL(path if path.startswith("http") else self._base + path)
+            if params:  # an address a tool gave away may end in a query of its own
+                url = url.update_query({name: _text(value) for name, value in params.items()})
+            home = URL(self._base) if path.startswith("http") and self._base else url
+        except ValueError:
             raise FatalApiError(f"{method} {path[:100]}: not an address; check base_url") from None
         path = _shown(path)
         for _ in range(MAX_REDIRECTS + 1):
-            request = httpx.Request(method, url, headers=headers, content=content, data=data, extensions=self._pool.timeouts)
             at_home = url is home or _same_host(url, home)
-            response = await self._send(request, self._auth if at_home else None, path, content)
-            answer_headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-            head = Answer(method=method, path=path, status=response.status_code, headers=answer_headers, body=b"")
+            response = await send(self._pool, method, url, headers, content, self._auth if at_home else None, path)
+            answer_headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.raw_headers}
+            head = Answer(method=method, path=path, status=response.status, headers=answer_headers, body=b"")
             if at_home:
                 self._pool.rate_limit.learn(head, time.monotonic(), time.time())
             location = answer_headers.get("location") if head.status in REDIRECTS and method in SAFE_METHODS else None
             if location is None:
                 return head, response
-            await response.aclose()
-            url = url.join(location)
+            await release(response)
+            try:
+                url = url.join(URL(location))
+            except ValueError:
+                raise FatalApiError(f"{method} {path} is redirected to what is no address; check base_url") from None
         raise FatalApiError(f"{method} {path} is redirected more than {MAX_REDIRECTS} times; check base_url")
 
-    async def _send(self, request: httpx.Request, auth: httpx.Auth | None, path: str, content: bytes | _Upload | None) -> httpx.Response:
-        """The response to one request, its body unread; the auth flow may put other requests before or after it."""
-        transport = self._pool.transport()
-        flow = None if auth is None else auth.async_auth_flow(request)
-        following = request
-        try:
-            if flow is not None:
-                following = await anext(flow)
-            while True:
-                if following is request and isinstance(content, _Upload) and content.begun:
-                    raise RetriableApiError(f"{request.method} {path}: the credentials had ended; an upload is not sent twice in one call")
-                following.extensions = self._pool.timeouts
-                count_api_call()
-                response = await transport.handle_async_request(following)
-                if flow is None:
-                    return response
-                try:
-                    following = await flow.asend(response)
-                except StopAsyncIteration:
-                    return response  # the flow is done: this is the answer
-                except BaseException:
-                    await response.aclose()
-                    raise
-                await response.aclose()
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            if isinstance(content, _Upload) and content.error is not None:
-                raise content.error from None
-            if following is not request:
-                raise _transport_error(exc, f"the login before {request.method} {path}", writes=False) from None
-            raise _transport_error(exc, f"{request.method} {path}", writes=request.method not in SAFE_METHODS) from None
-        finally:
-            if flow is not None:
-                await flow.aclose()
-
-    async def _read(self, head: Answer, response: httpx.Response) -> Answer:
+    async def _read(self, head: Answer, response: aiohttp.ClientResponse) -> Answer:
         """The answer with its whole body; closes the response."""
+        limit = self._limits.max_answer_bytes
         try:
-            chunks = [chunk async for chunk in self._chunks(response, head, self._limits.max_answer_bytes)]
+            if _plain_and_within(head.headers, limit):
+                body = await response.read()
+            else:
+                body = b"".join([chunk async for chunk in self._chunks(response, head, limit)])
+        except (aiohttp.ClientError, OSError) as exc:
+            raise transport_error(exc, f"{head.method} {head.path}", head.method not in SAFE_METHODS) from None
         finally:
-            await response.aclose()
-        return Answer(method=head.method, path=head.path, status=head.status, headers=head.headers, body=b"".join(chunks))
+            await release(response)
+        return Answer(method=head.method, path=head.path, status=head.status, headers=head.headers, body=body)
 
-    async def _chunks(self, response: httpx.Response, head: Answer, limit: int) -> AsyncIterator[bytes]:
+    async def _chunks(self, response: aiohttp.ClientResponse, head: Answer, limit: int) -> AsyncIterator[bytes]:
         """The body as it comes, within the bound also after decompression."""
         what, writes, size = f"{head.method} {head.path}", head.method not in SAFE_METHODS, 0
-        stream = response.aiter_bytes() if "content-encoding" in head.headers else response.stream
-        assert isinstance(stream, AsyncIterable)
+        compressed = "content-encoding" in head.headers
+        chunks: AsyncIterable[bytes] = as_httpx(response).aiter_bytes() if compressed else response.content.iter_chunked(CHUNK)
         try:
-            async for chunk in stream:
+            async for chunk in chunks:
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(head, limit)
                 yield chunk
         except httpx.DecodingError:
             raise TornAnswer(f"{what} answered what cannot be decompressed", status=head.status, in_doubt=writes) from None
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            raise _transport_error(exc, what, writes) from None
+        except (aiohttp.ClientError, OSError) as exc:
+            raise transport_error(exc, what, writes) from None
 
     async def aclose(self) -> None:
         """Closes the pool, for every client bound to it."""
         await self._pool.aclose()
 
 
-class _Upload:
-    """Content in chunks: whether its sending has begun, and its maker's own error, which the transport calls a broken connection."""
-
-    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
-        self._chunks = chunks
-        self.begun = False
-        self.error: Exception | None = None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        self.begun = True
-        try:
-            async for chunk in self._chunks:
-                yield chunk
-        except Exception as exc:  # of any kind: it is the caller's own, and is raised to the caller
-            self.error = exc
-            raise
+def _plain_and_within(headers: Mapping[str, str], limit: int) -> bool:
+    """Whether the body may be taken in one go: its size is told beforehand, and nothing makes it larger."""
+    told = headers.get("content-length", "")
+    return told.isdecimal() and int(told) <= limit and "content-encoding" not in headers and "transfer-encoding" not in headers
 
 
 def _too_large(head: Answer, limit: int) -> FatalApiError:
@@ -353,19 +305,10 @@ def _shown(path: str) -> str:
     return path.partition("?")[0]
 
 
-def _same_host(url: httpx.URL, home: httpx.URL) -> bool:
+def _same_host(url: URL, home: URL) -> bool:
     return (url.scheme, url.host, url.port) == (home.scheme, home.host, home.port)
 
 
-def _transport_error(exc: BaseException, what: str, writes: bool) -> ApiError:
-    """Names a failure without an answer by what aiohttp said, which the bridge's own mapping blurs."""
-    cause = exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
-    if isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ServerFingerprintMismatch)):
-        return ConnectFailed(f"{what}: no connection ({type(cause).__name__}); check base_url, DNS and TLS")
-    if isinstance(cause, aiohttp.ConnectionTimeoutError) or (isinstance(exc, httpx.ConnectError) and cause is exc):
-        return ConnectFailed(f"{what}: no connection in time")
-    if isinstance(cause, (aiohttp.SocketTimeoutError, TimeoutError)):
-        return CallTimedOut(f"{what}: no answer in time", in_doubt=writes)
-    if isinstance(exc, httpx.UnsupportedProtocol):
-        return FatalApiError(f"{what}: the address cannot be used; check base_url")
-    return ConnectionLost(f"{what}: the connection broke before the answer was whole ({type(cause).__name__})", in_doubt=writes)
+def _text(value: str | int) -> str:
+    """A value in a query; truth as JSON writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,7 +6,6 @@ from typing import Any
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from plugins.http.limits import Limits
 from plugins.http.rate_limit import RateLimitState
@@ -16,29 +15,25 @@ IDLE_SECONDS = 15.0
 
 
 class Pool:
-    """The connections of one generation of a plugin, opened on first use and closed once. Tests may give another `transport`."""
+    """The connections of one generation of a plugin, opened on first use and closed once. Tests may give another `session`."""
 
-    def __init__(self, limits: Limits, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, limits: Limits, session: aiohttp.ClientSession | None = None) -> None:
         self._limits = limits
-        self._transport = transport
+        self._session = session
         self.rate_limit = RateLimitState()
-        self.timeouts = {"timeout": {"connect": limits.connect, "read": limits.read, "pool": limits.total}}
+        self.timeout = aiohttp.ClientTimeout(total=None, connect=limits.total, sock_connect=limits.connect, sock_read=limits.read)
 
-    def transport(self) -> httpx.AsyncBaseTransport:
-        if self._transport is None:
-            self._transport = AiohttpTransport(verify=_tls(), client=self._session)
-        return self._transport
-
-    def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=self._limits.max_connections, keepalive_timeout=IDLE_SECONDS, ssl=_tls())
-        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        session._retry_connection = False  # a write must never be sent again behind our back; guarded by a test
-        return session
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._limits.max_connections, keepalive_timeout=IDLE_SECONDS, ssl=_tls())
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            self._session._retry_connection = False  # a write must never be sent again behind our back; guarded by a test
+        return self._session
 
     async def aclose(self) -> None:
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
 
 _tls_context: Any = None

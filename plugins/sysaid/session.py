@@ -80,7 +80,7 @@ class Session(RenewedAuth):
         self._encoded, self._refused_password = self._trying, None
         return granted
 
-    def _refused(self, response: httpx.Response) -> bool:
+    def refuses(self, response: httpx.Response) -> bool:
         """401, or the login page under 200, which some versions answer when the cookie is dead.
 
         A page right after a login is a gateway's, and a file that is a page says that it is a file. A 401 right after the second

@@ -26,8 +26,9 @@ from plugins.api import (
 )
 from plugins.freshservice.api_client import freshservice_error
 from plugins.freshservice.plugin import FreshservicePlugin
-from plugins.http.client import ApiClient, Limits, Pool
+from plugins.http.client import ApiClient
 from plugins.http.errors import Answer
+from tests.plugins.http.answering import wireless
 
 TICKET = NewTicket(subject="s", external_id="aia-1", event_id="e-1")
 Answering = Callable[[httpx.Request], httpx.Response]
@@ -35,7 +36,7 @@ Answering = Callable[[httpx.Request], httpx.Response]
 
 def a_plugin(answer: Answering, **settings: Any) -> FreshservicePlugin:
     """The plugin over a tool that answers as told: only the wire is not real."""
-    client = ApiClient(pool=Pool(Limits(), httpx.MockTransport(answer)))
+    client = ApiClient(pool=wireless(answer))
     given = {"base_url": "https://x.freshservice.example", "auth": {"api_key": "k"}, "requester": "r@x.example", **settings}
     return FreshservicePlugin(
         PluginContext(tenant="acme", tool="desk", settings=given, secrets=lambda reference: [reference.encode()], http=lambda: client)

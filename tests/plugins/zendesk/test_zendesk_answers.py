@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.api import ApiError, NewNote, NewTicket, PluginContext, TicketChanges
-from plugins.http.client import ApiClient, Limits, Pool
+from plugins.http.client import ApiClient, Limits
 from plugins.http.retry import NEVER
 from plugins.zendesk.plugin import ZendeskPlugin
+from tests.plugins.http.answering import wireless
 
 scalars = st.none() | st.booleans() | st.integers(-1, 2**40) | st.sampled_from(["", "1", "completed", "x"])
 names = st.sampled_from(
@@ -73,7 +74,7 @@ def a_plugin(answer: httpx.Response) -> ZendeskPlugin:
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
     limits = Limits()
-    client = ApiClient("https://desk.example", limits=limits, retries=NEVER, pool=Pool(limits, httpx.MockTransport(respond)))
+    client = ApiClient("https://desk.example", limits=limits, retries=NEVER, pool=wireless(respond, limits))
     known = {"base_url": "https://desk.example", "auth": {"email": "a@b.example", "api_token": "t"}}
     return ZendeskPlugin(PluginContext(tenant="acme", tool="desk", settings=known, secrets=lambda reference: [b"t"], http=lambda: client))
 

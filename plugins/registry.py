@@ -54,7 +54,9 @@ class PluginRegistry:
         """One plugin's manifest; raises PluginConfigError for an unknown tool type."""
         manifest = self._manifests.get(tool_type)
         if manifest is None:
-            raise PluginConfigError(f"there is no plugin for {tool_type!r}; there are: {', '.join(sorted(self._manifests))}")
+            told = f"there is no plugin for {tool_type!r}; there are: {', '.join(sorted(self._manifests))}"
+            why = [f"not usable: {fault}" for fault in self.faults] or ["one of your own is there after: pip install -e FOLDER"]
+            raise PluginConfigError("; ".join([told, *why]))
         return manifest
 
     def get(self, tool_type: str) -> type[TicketingToolPlugin]:

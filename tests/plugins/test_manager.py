@@ -221,6 +221,14 @@ def a_distribution(folder: Path, name: str, tool_type: str, *, manifest: bool = 
     (info / "entry_points.txt").write_text(f"[ai_agents.plugins]\n{tool_type} = itsm_{name}:P\n")
 
 
+def test_a_plugin_that_is_not_there_is_told_with_what_to_do() -> None:
+    """Its author has either not installed it or mistyped a word in plugin.toml, and cannot tell which from its absence."""
+    with pytest.raises(PluginConfigError, match=r"'desk'; there are: .*pip install -e FOLDER"):
+        PluginRegistry({}).manifest("desk")
+    with pytest.raises(PluginConfigError, match=r"not usable: desk/plugin\.toml: unknown field"):
+        PluginRegistry({}, ["desk/plugin.toml: unknown field"]).manifest("desk")
+
+
 def test_another_distributions_plugin_is_found_unimported_and_cannot_replace_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody may add a tool; nobody may quietly take over an existing one, and a broken one stops no other."""
     a_distribution(tmp_path, "acme", "acme_desk")

@@ -68,10 +68,10 @@ from plugins.conformance.pytest_plugin import ConformanceSuite
 class Test{camel}(ConformanceSuite):
     path = Path(__file__).parents[1] / "{name}"
 
-    async def test_a_critical_ticket_reads_back_as_urgent(self, plugin: TicketingToolPlugin) -> None:
-        """Who is woken at night is decided by this word."""
-        ref = await plugin.create_ticket(a_ticket(priority=Priority.URGENT))
-        assert (await plugin.get_ticket(ref.ticket_id)).priority is Priority.URGENT
+    async def test_a_high_priority_reads_back_as_it_was_written(self, plugin: TicketingToolPlugin) -> None:
+        """Yours to replace: what no promise of the kit covers is tried here, on the same sandbox."""
+        ref = await plugin.create_ticket(a_ticket(priority=Priority.HIGH))
+        assert (await plugin.get_ticket(ref.ticket_id)).priority is Priority.HIGH
 '''
 
 

@@ -43,7 +43,7 @@ class ExampleDeskClient:
         def newest() -> str:
             live = context.secrets(str(token))  # asked each time: a rotated token counts at once
             if not live:
-                raise PluginConfigError("auth.token names a secret that is not set; set it with: ai-agents secret set")
+                raise PluginConfigError("auth.token names a secret that is not set; set it with: ai-agents secret set TENANT/NAME")
             return live[0].decode()
 
         auth = HeaderAuth("Authorization", newest, prefix="Bearer ")

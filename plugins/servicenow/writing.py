@@ -104,7 +104,10 @@ class ServiceNowWriter:
     def _moves(self, at: Located, status: TicketStatus | None) -> tuple[str, ...]:
         if status is None or status is TicketStatus.UNKNOWN or not (wanted := self.targets(at.table, status)):
             return ()
-        if (way := steps(at.table, at.state, wanted, at.kind or "normal")) is None:
+        way = steps(at.table, at.state, wanted, at.kind or "normal")
+        if way is None and status is TicketStatus.NEW:  # told late, of a ticket that is worked on by now: open comes nearest
+            way = steps(at.table, at.state, self.targets(at.table, TicketStatus.OPEN), at.kind or "normal")
+        if way is None:
             raise ValidationRefused(
                 f"{at.number} stands at state {at.state}, from where the state model of {at.table} has no way to {status}"
             )

@@ -144,6 +144,13 @@ def test_what_stands_already_is_not_moved() -> None:
         writer.update(at(state="7"), changes(status=TicketStatus.NEW), {})
 
 
+@pytest.mark.parametrize(("state", "written"), [("2", None), ("3", "2"), ("6", "2")])
+def test_new_is_taken_for_open_where_work_has_begun(state: str, written: str | None) -> None:
+    """A tool's word that a ticket is new may come late or twice; what else it says must not be lost to a state that never returns."""
+    (values,) = ServiceNowWriter({}).update(at(state=state), changes(status=TicketStatus.NEW, subject="Late"), {})
+    assert (values.get("state"), values["short_description"]) == (written, "Late")
+
+
 @given(st.lists(st.integers(0, 9), max_size=6), st.integers(0, 9))
 def test_the_newest_events_are_kept_as_far_as_the_column_goes(earlier: list[int], newest: int) -> None:
     """The one in doubt is the newest or the one before it; the column must never be cut in the middle of an id."""

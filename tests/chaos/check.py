@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from plugins.marker import find_marker
-from schemas.events import TicketProcessed
+from schemas.events import DedupScope, FailureReason, TicketProcessed, WebhookReceived
 from tests.chaos.evidence import Evidence, Place
+from tests.chaos.people import act_of
+from tests.chaos.tenant import wanted_effects
 
-WRITES = {"mirror": ("create_ticket", "update_ticket"), "note": ("add_note",)}
+WRITES = {"mirror": ("create_ticket", "update_ticket"), "note": ("add_note",), "enrich": ("add_note",)}
 SEARCHES = ("find_by_external_id", "has_update", "has_note")
+ALLOWED_TO_FAIL = frozenset({FailureReason.RETRIES_EXHAUSTED})
+"""What the faults may lead to; a tool that refuses, or a plugin that cannot, is a fault of ours."""
 
 
 @dataclass(slots=True)
 class Verdict:
     """What was compared, and each thing that is wrong, by name."""
 
+    tools: list[str] = field(default_factory=list)
+    acts: int = 0
     delivered: int = 0
     accepted: int = 0
     unanswered: int = 0
@@ -31,8 +37,9 @@ class Verdict:
     effects: int = 0
     searched: int = 0
     """Calls made in doubt."""
-    found: int = 0
-    """Effects of a worker that died between the call and its record: found by a search, and not done again."""
+    found: dict[str, int] = field(default_factory=dict)
+    """By tool, effects whose answer or whose worker was lost: found by a search, and not done again."""
+    failed_because: dict[str, int] = field(default_factory=dict)
     call_facts: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -43,13 +50,13 @@ class Verdict:
 
 def check(evidence: Evidence) -> Verdict:
     """Compares everything."""
-    verdict = Verdict(delivered=len(evidence.deliveries))
+    verdict = Verdict(tools=evidence.ring, acts=len(evidence.acts), delivered=len(evidence.deliveries), wrong=list(evidence.refused))
     finished = finished_once(event for _, event in evidence.processed)
-    dead = {letter.event_id for _, letter in evidence.letters if letter.event_id is not None}
+    dead = {letter.event_id: letter.reason for _, letter in evidence.letters if letter.event_id is not None}
     _check_inputs(evidence, finished, dead, verdict)
     _check_audit(evidence, verdict)
     happened = _check_ledgers(evidence, verdict)
-    _check_outcomes(finished, dead, happened, verdict)
+    _check_outcomes(evidence.ring, finished, dead, happened, verdict)
     _check_tables(evidence, finished, verdict)
     if evidence.spool_records:
         verdict.wrong.append(f"lost: {evidence.spool_records} records are left in the spool")
@@ -64,22 +71,64 @@ def finished_once(processed: Iterable[TicketProcessed]) -> dict[str, TicketProce
     return first
 
 
-def _check_inputs(evidence: Evidence, finished: dict[str, TicketProcessed], dead: set[str], verdict: Verdict) -> None:
-    """0 lost: what was answered 2xx is on the topic, byte for byte, under the id it was answered with. One copy of it has effects."""
-    ids_of: dict[bytes, set[str]] = defaultdict(set)
+def _check_inputs(evidence: Evidence, finished: Mapping[str, Any], dead: Mapping[str, Any], verdict: Verdict) -> None:
+    """0 lost: what was answered 2xx is on the topic, byte for byte, under the id it was answered with; and each act has its effects.
+
+    What a webhook brings that tells of our own writes, or repeats another, has none.
+    """
+    ids_of: dict[tuple[str, bytes], set[str]] = defaultdict(set)
     for _, event in evidence.received:
-        ids_of[event.body].add(event.event_id)
+        ids_of[event.tool, event.body].add(event.event_id)
     verdict.accepted = len({event.event_id for _, event in evidence.received})
+    answered: dict[tuple[str, bytes], set[str]] = defaultdict(set)
     for d in evidence.deliveries:
-        there = ids_of[d.body]
-        verdict.unanswered += len(there - d.event_ids)
-        verdict.wrong += [
-            f"lost: delivery {d.number} was answered with {i}, which is not on the topic with its body" for i in d.event_ids - there
-        ]
-        worked_on = sorted(i for i in there if i in finished or i in dead)
-        if len(worked_on) != 1:
-            kind = "double" if worked_on else "lost"
-            verdict.wrong.append(f"{kind}: of delivery {d.number}'s {len(there)} events, {worked_on or 'none'} went on to process")
+        answered[d.tool, d.body] |= d.event_ids
+        lost = sorted(d.event_ids - ids_of[d.tool, d.body])
+        verdict.wrong += [f"lost: delivery {d.number} was answered with {i}, which is not on the topic with its body" for i in lost]
+    verdict.unanswered = sum(len(ids - answered[what]) for what, ids in ids_of.items())
+    _check_acts(evidence, ids_of, finished.keys() | dead.keys(), verdict)
+
+
+def _check_acts(evidence: Evidence, ids_of: Mapping[tuple[str, bytes], set[str]], worked_on: Set[str], verdict: Verdict) -> None:
+    """Of all webhooks that name an act, one was the act's own; every event of it that was new went on to process, and no other."""
+    new = new_events(evidence.received)
+    bodies: dict[int, list[bytes]] = defaultdict(list)
+    for (tool, body), ids in ids_of.items():
+        if not ids & worked_on:
+            continue
+        if (act := act_of(evidence.acts, tool, body)) is None:
+            verdict.wrong.append(f"echo: {sorted(ids & worked_on)} of {tool} tells of nobody's act and went on to process")
+            continue
+        bodies[act.number].append(body)
+        verdict.wrong += [f"double: {i} of {tool} repeats an event and went on to process" for i in sorted((ids & worked_on) - new)]
+        verdict.wrong += [f"lost: {i} of {tool} is new and did not go on to process" for i in sorted((ids & new) - worked_on)]
+    for act in evidence.acts:
+        if not bodies[act.number]:
+            verdict.wrong.append(f"lost: {act.text} in {act.tool} went on to process in no form")
+        elif len(bodies[act.number]) > 1:
+            verdict.wrong.append(f"echo: {act.text} in {act.tool} went on to process {len(bodies[act.number])} times in different words")
+
+
+def new_events(received: Iterable[tuple[Place, WebhookReceived]]) -> set[str]:
+    """The events that repeat none before them: by the tool's own delivery id, else as the latest of their ticket, word for word."""
+    named: set[tuple[str, bytes]] = set()
+    latest: dict[tuple[int, str, str | None], bytes] = {}
+    seen: set[str] = set()
+    new: set[str] = set()
+    for (partition, _), event in received:
+        if event.event_id in seen:
+            continue
+        seen.add(event.event_id)
+        if event.dedup_scope == DedupScope.DELIVERY:
+            repeats = (event.tool, event.dedup_key) in named
+            named.add((event.tool, event.dedup_key))
+        else:
+            ticket = (partition, event.tool, event.ticket_id)
+            repeats = latest.get(ticket) == event.body
+            latest[ticket] = event.body
+        if not repeats:
+            new.add(event.event_id)
+    return new
 
 
 def _check_audit(evidence: Evidence, verdict: Verdict) -> None:
@@ -91,27 +140,32 @@ def _check_audit(evidence: Evidence, verdict: Verdict) -> None:
 def _check_ledgers(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str, str]]:
     """0 double effects, and on each ticket, whatever was done to it, the order of the received offsets."""
     place: dict[str, Place] = {}
+    source: dict[str, tuple[str, str | None]] = {}
     for at, event in evidence.received:
         place[event.event_id] = min(at, place.get(event.event_id, at))
+        source[event.event_id] = (event.tool, event.ticket_id)
     happened: Counter[tuple[str, str, str]] = Counter()
-    creates: Counter[str] = Counter()
-    last: dict[tuple[str, str], Place] = {}
-    for tool, rows in evidence.ledgers.items():
-        for row in rows:
-            verdict.effects += 1
-            kind, event_id = effect_of(row)
-            happened[tool, kind, event_id] += 1
-            if row["kind"] == "create":
-                creates[row["external_id"]] += 1
-            if event_id not in place:
-                verdict.wrong.append(f"stranger: {tool} {kind} on {row['ticket_id']} by {event_id}, which was never received")
-                continue
-            at, ticket = place[event_id], (tool, row["ticket_id"])
-            if ticket in last and last[ticket] > at:
-                verdict.wrong.append(f"order: {tool} {kind} of {event_id} on {row['ticket_id']} at {at}, after {last[ticket]}")
-            last[ticket] = max(at, last.get(ticket, at))
+    creates: Counter[tuple[str, str]] = Counter()
+    last: dict[tuple[Any, ...], Place] = {}
+    for tool, row in ((tool, row) for tool, rows in evidence.ledgers.items() for row in rows if row["actor"] == "api"):
+        if row["kind"] == "create":
+            creates[tool, row["external_id"]] += 1
+        elif row["kind"] == "update" and row["marker"] is None:
+            continue  # a step on the way, as a state that is reached over others
+        verdict.effects += 1
+        kind, event_id = effect_of(row)
+        happened[tool, kind, event_id] += 1
+        if event_id not in place:
+            verdict.wrong.append(f"stranger: {tool} {kind} on {row['ticket_id']} by {event_id}, which was never received")
+            continue
+        at, ticket = place[event_id], (tool, row["ticket_id"], *source[event_id])
+        if ticket in last and last[ticket] > at:
+            verdict.wrong.append(f"order: {tool} {kind} of {event_id} on {row['ticket_id']} at {at}, after {last[ticket]}")
+        last[ticket] = max(at, last.get(ticket, at))
     verdict.wrong += [f"double: {tool} {kind} of {event_id} happened {n} times" for (tool, kind, event_id), n in happened.items() if n > 1]
-    verdict.wrong += [f"double: a ticket for {external_id} was made {n} times" for external_id, n in creates.items() if n > 1]
+    verdict.wrong += [
+        f"double: a ticket for {external_id} was made {n} times in {tool}" for (tool, external_id), n in creates.items() if n > 1
+    ]
     return happened
 
 
@@ -120,16 +174,22 @@ def effect_of(row: dict[str, Any]) -> tuple[str, str]:
     marker = str(row["marker"] or "")
     if row["kind"] == "note":
         found = find_marker(marker)
-        return "note", found[0] if found else marker
+        event_id, _, enrich = (found[0] if found else marker).partition(".")
+        return enrich or "note", event_id
     if marker.endswith("/fields"):  # Jira edits fields and moves a ticket in two calls; the second is the effect's end
         return "edit", marker.removesuffix("/fields")
     return "mirror", marker
 
 
 def _check_outcomes(
-    finished: dict[str, TicketProcessed], dead: set[str], happened: Counter[tuple[str, str, str]], verdict: Verdict
+    ring: list[str],
+    finished: dict[str, TicketProcessed],
+    dead: Mapping[str, FailureReason | str],
+    happened: Counter[tuple[str, str, str]],
+    verdict: Verdict,
 ) -> None:
     """0 lost: what is recorded as done was done; what was given up has its dead letter."""
+    found: Counter[str] = Counter()
     for event in finished.values():
         verdict.searched += sum(call.method in SEARCHES for call in event.calls)
         if event.outcome == "failed":
@@ -138,20 +198,17 @@ def _check_outcomes(
                 verdict.wrong.append(f"lost: {event.event_id} failed without a dead letter")
             continue
         verdict.processed += 1
-        target = str(event.target)
-        for kind in wanted_effects(event):
-            wrote = any(call.method in WRITES[kind] and call.outcome == "ok" for call in event.calls)
+        for target, kind in wanted_effects(ring, event.tool, event.rule):
+            wrote = any(
+                (call.tool, call.step, call.outcome) == (target, kind, "ok") and call.method in WRITES[kind] for call in event.calls
+            )
             if not happened[target, kind, event.event_id]:
                 verdict.wrong.append(f"lost: {kind} of {event.event_id} in {target} did not happen")
             elif not wrote:
-                verdict.found += 1
-
-
-def wanted_effects(event: TicketProcessed) -> tuple[str, ...]:
-    """What the world's rules ask for: `urgent` mirrors to Jira and notes there, all else is noted where it came from."""
-    if event.rule == "urgent":
-        return ("mirror", "note") if event.tool != "jira" else ("note",)
-    return ("note",)
+                found[target] += 1
+    verdict.found = dict(found)
+    verdict.failed_because = dict(Counter(str(reason) for reason in dead.values()))
+    verdict.wrong += [f"refused: {i} ended as {reason}" for i, reason in dead.items() if reason not in ALLOWED_TO_FAIL]
 
 
 def _check_tables(evidence: Evidence, finished: dict[str, TicketProcessed], verdict: Verdict) -> None:

@@ -25,7 +25,8 @@ from streams import topics
 from streams.audit import AuditReport, run_audit
 from streams.broker.errors import BrokerError
 from streams.materialize_step import SOURCES
-from tests.chaos.world import Delivery, World
+from tests.chaos.people import Act, Delivery
+from tests.chaos.world import World
 
 COMPARED = (SERIES, ROUTING_SERIES, *FACTS, *ROLLUPS)
 Place = tuple[int, int]
@@ -37,7 +38,11 @@ Tables = dict[str, list[tuple[Any, ...]]]
 class Evidence:
     """Everything that is compared. Events stand in the order of their places."""
 
+    ring: list[str]
+    acts: list[Act]
     deliveries: list[Delivery]
+    refused: list[str]
+    """Deliveries that the door did not take."""
     received: list[tuple[Place, WebhookReceived]]
     processed: list[tuple[Place, TicketProcessed]]
     letters: list[tuple[Place, ProcessingFailed]]
@@ -66,8 +71,9 @@ async def settle(world: World, timeout: float) -> None:
 
 async def _under_way(world: World) -> str:
     """What is not finished yet, in words; empty when all is."""
-    if pending := sum(s.health()["webhooks"]["pending"] for s in world.sandboxes.values()):
-        return f"{pending} webhooks of the sandboxes pending"
+    before = len(world.people.deliveries)
+    if why := _told(world):
+        return why
     if spooled := _spool_records(world):
         return f"{spooled} records in the spool"
     tools = (await run_audit(world.settings.brokers)).tools
@@ -77,7 +83,17 @@ async def _under_way(world: World) -> str:
     with closing(_database(world)) as db:
         known = _positions(db)
     late = [f"{topic}[{part}]" for (topic, part), end in ends.items() if known.get((topic, part), 0) < end]
-    return f"the tables are behind on {', '.join(late)}" if late else ""
+    if late:
+        return f"the tables are behind on {', '.join(late)}"
+    return _told(world) or ("" if len(world.people.deliveries) == before else "a webhook came meanwhile")
+
+
+def _told(world: World) -> str:
+    """Webhooks on their way, from a tool to the people or from them to the door."""
+    waiting = {name: pending for name, s in world.sandboxes.items() if (pending := s.health()["webhooks"]["pending"])}
+    if waiting or world.people.pending:
+        return f"webhooks pending in {waiting}, {world.people.pending} deliveries"
+    return ""
 
 
 async def gather_evidence(world: World) -> Evidence:
@@ -87,7 +103,10 @@ async def gather_evidence(world: World) -> Evidence:
     events = {name: await _read(world, name) for name in SOURCES}
     received = await _read(world, topics.RECEIVED.name)
     return Evidence(
-        deliveries=world.deliveries,
+        ring=world.ring,
+        acts=world.people.acts,
+        deliveries=world.people.deliveries,
+        refused=world.people.problems,
         received=[(place, e) for place, e in received if isinstance(e, WebhookReceived)],
         processed=[(place, e) for place, e in events[topics.PROCESSED.name] if isinstance(e, TicketProcessed)],
         letters=[(place, e) for place, e in events[topics.DEAD_LETTER.name] if isinstance(e, ProcessingFailed)],

@@ -8,7 +8,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from plugins.sandbox.process import SandboxProcess
 from streams.effects import CALL_TIMEOUT
 from tests.chaos.world import World
 
@@ -40,14 +42,14 @@ class Faults:
             "route moves to an empty worker while redeliveries arrive": self._move_route,
             "kill process between a call and its record": self._kill_after_an_effect,
             "kill materialize": lambda: self._kill("materialize"),
-            "hang jira": self._hang_jira,
+            "hang a tool": self._hang_a_tool,
             "kill ingestion": lambda: self._kill("ingestion"),
             "the second route worker leaves": lambda: self._leave("route"),
             "kill process inside a call": self._kill_inside_a_call,
             "pause broker": self._pause_broker,
             "a second process worker joins": lambda: self._move("process"),
             "kill route": lambda: self._kill("route"),
-            "tear jira's answers": self._tear_answers,
+            "tear all answers": self._tear_answers,
             "the second process worker leaves": lambda: self._leave("process"),
             "kill broker": lambda: self._kill("broker"),
         }
@@ -100,22 +102,31 @@ class Faults:
 
     async def _kill_after_an_effect(self) -> bool:
         """Between a call and its record: the tool has it, the topic does not yet."""
-        pid = await self._alive("process")
-        before = len(await asyncio.to_thread(self.world.jira.ledger))
+        pid, tools = await self._alive("process"), list(self.world.sandboxes.values())
+        before = {tool: len(await asyncio.to_thread(tool.ledger)) for tool in tools}
+        self.world.rng.shuffle(tools)
         end = time.monotonic() + 10  # a worker that has just got its partitions waits for its searches first
         while pid is not None and time.monotonic() < end:
-            if await asyncio.to_thread(self.world.jira.ledger, before):
-                return await self._kill("process")
+            for tool in tools:
+                if any(row["actor"] == "api" for row in await asyncio.to_thread(tool.ledger, before[tool])):
+                    return await self._kill("process")
             await asyncio.sleep(0.005)
         return False
 
     async def _kill_inside_a_call(self) -> bool:
-        """The request is under way and will be carried out after its worker is gone."""
+        """The requests are under way and will be carried out after their worker is gone."""
         if await self._alive("process") is None:
             return False
-        self.world.jira.fault(delay=1.5, times=8, when="before")
+        self._arm(delay=1.5, times=8, when="before")
         await asyncio.sleep(0.5)
         return await self._kill("process")
+
+    def _a_tool(self) -> SandboxProcess:
+        return self.world.rng.choice(list(self.world.sandboxes.values()))
+
+    def _arm(self, **fault: Any) -> None:
+        for sandbox in self.world.sandboxes.values():
+            sandbox.fault(**fault)
 
     async def _pause_broker(self) -> bool:
         pid = await self._alive("broker")
@@ -128,20 +139,23 @@ class Faults:
             os.kill(pid, signal.SIGCONT)
         return True
 
-    async def _hang_jira(self) -> bool:
+    async def _hang_a_tool(self) -> bool:
         """In a long run also for longer than a call may take: then it is given up, and carried out all the same."""
-        self.world.jira.pause()
+        tool = self._a_tool()
+        tool.pause()
         try:
             await asyncio.sleep(self.world.rng.choice((2.0, CALL_TIMEOUT + 2.0) if self.long else (1.5, 3.0)))
         finally:
-            self.world.jira.resume()
+            tool.resume()
         return True
 
     async def _tear_answers(self) -> bool:
-        """Done, but not told: the answer is torn, or the connection breaks."""
-        self.world.jira.fault(half_body=True, times=3)
-        self.world.jira.fault(reset=True, times=3)
-        self.world.jira.fault(status=429, retry_after=1, times=3)
+        """Done, but not told: the answer is torn, the connection breaks, or the answer is that it failed. And not done, and told."""
+        self._arm(half_body=True, times=3)
+        self._arm(reset=True, times=3)
+        self._arm(status=502, when="after", times=2)
+        self._arm(status=503, times=2)
+        self._arm(status=429, retry_after=1, times=3)
         return True
 
     async def _move_route(self) -> bool:
@@ -155,7 +169,7 @@ class Faults:
 
     async def _repeat(self) -> None:
         while True:
-            self.world.redeliver(4)
+            self.world.people.redeliver(2)
             await asyncio.sleep(0.1)
 
     async def _move(self, stage: str) -> bool:

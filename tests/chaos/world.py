@@ -1,28 +1,23 @@
-"""What the loss test runs: `ai-agents up`, two sandboxes with an index lag, one tenant, and a client that keeps a ledger of ids in."""
+"""What the loss test runs: `ai-agents up`, sandboxes with an index lag, one tenant that uses them all, and people who work in them."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import json
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import yaml
 
+from cli.sandboxed import start_all, tool_of
+from plugins.registry import PluginRegistry
 from plugins.sandbox.process import SandboxProcess
 from streams.health import read_health
 from streams.leash import leashed
@@ -30,63 +25,51 @@ from streams.runtime import Runtime, read_runtime
 from streams.secrets.store import open_store
 from streams.settings import Settings
 from streams.tenants.apply import apply
-from streams.tenants.checks import NOT_SECRET, WEBHOOK_SECRETS
 from streams.tenants.config import parse
+from tests.chaos.people import People
+from tests.chaos.tenant import DRAWN, drawn, rules
 
 INDEX_LAG_S = 1.0
 SEARCH_LAG_S = 6.0
-TICKETS = 40
-PATIENT_S, IMPATIENT_S = 5.0, 0.004
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One delivery of the client's ledger. `event_ids` are the door's answers: more than one after a retry whose answer was lost."""
-
-    number: int
-    ticket_id: str
-    body: bytes
-    event_ids: set[str] = field(default_factory=set)
 
 
 class World:
     """Everything of one run. `start` then `stop`; what it started it ends, and nothing else."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, tools: int = DRAWN) -> None:
         self.settings = Settings(data_dir=folder / "data")
         self.folder = folder
         self.rng = random.Random(seed)
-        self.deliveries: list[Delivery] = []
-        self.tickets: list[str] = []
+        self.ring = drawn(seed, tools)
+        self.people = People(seed)
+        self.sandboxes: dict[str, SandboxProcess] = {}
         self.extra: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
-        self.support = SandboxProcess("zendesk", index_lag=INDEX_LAG_S)
-        self.jira = SandboxProcess("jira", index_lag=INDEX_LAG_S)
-        self.sandboxes = {"support": self.support, "jira": self.jira}
-        self._deliver_later: Callable[[Delivery], None] | None = None
 
     async def start(self) -> None:
         """Brings everything up and tells the door of the tenant."""
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self._stack.enter_context(self.support)
-        self._stack.enter_context(self.jira)
         self.up = self._spawn(["--data-dir", str(self.settings.data_dir), "up", "--ephemeral-ports"], "up")
         self._stack.callback(self._end, self.up)
+        started = await asyncio.to_thread(start_all, self._stack, self.ring, lambda tool_type: {"index_lag": INDEX_LAG_S})
+        self.sandboxes = dict(zip(self.ring, started, strict=True))
         async with asyncio.timeout(120):
             while not self._all_run():
                 if self.up.poll() is not None:
                     raise RuntimeError(f"up ended: {(self.folder / 'up.log').read_text()[-2000:]}")
                 await asyncio.sleep(0.1)
         self.settings = replace(self.settings, brokers=self.runtime().brokers)
-        await apply(self.settings.brokers, [parse(self._tenant(), "chaos.yaml")])
-        self.tickets = [self.support.person_creates(subject=f"ticket {n}", type="incident") for n in range(TICKETS)]
+        manifests = {manifest.tool_type: manifest for manifest in PluginRegistry.discover().manifests()}
+        await apply(self.settings.brokers, [parse(self._tenant(), "chaos.yaml", manifests)])
+        told = await self.people.start(self._door)
         await self._known()
         for tool, sandbox in self.sandboxes.items():
-            sandbox.set_webhook(f"{self.runtime().ingestion_url}/webhooks/chaos/{tool}")
+            sandbox.set_webhook(f"{told}/{tool}")
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ends everything."""
+        await self.people.stop()
         for name in list(self.extra):
             self.leave(name)
         self._stack.close()
@@ -150,29 +133,19 @@ class World:
             self._end(child)
 
     def _tenant(self) -> str:
-        store = open_store(self.settings)
+        store, registry = open_store(self.settings), PluginRegistry.discover()
+        tools = {}
+        for name, sandbox in self.sandboxes.items():
 
-        def secret(tool: str, key: str, value: str) -> str:
-            name = f"{tool}_{key}"
-            store.put(f"chaos/{name}", value.encode(), keep_old=False)
-            return "${secret:" + name + "}"
+            def keep(key: str, value: str, name: str = name) -> str:
+                store.put(f"chaos/{name}_{key}", value.encode(), keep_old=False)
+                return "${secret:" + f"{name}_{key}" + "}"
 
-        def tool(name: str, s: SandboxProcess, **more: Any) -> dict[str, Any]:
-            auth = {k: v if k in NOT_SECRET else secret(name, k, v) for k, v in s.credentials["auth"].items()}
-            hook = {k: secret(name, f"hook_{k}", v) if k in WEBHOOK_SECRETS else v for k, v in s.webhook.items()}
-            actor = {"actor": s.credentials["actor"]} if s.credentials.get("actor") else {}
-            return {"type": s.tool_type, "base_url": s.base_url, "auth": auth, "webhook": hook, "search_lag": SEARCH_LAG_S, **actor, **more}
-
-        config = {
-            "tenant": "chaos",
-            "tools": {"support": tool("support", self.support), "jira": tool("jira", self.jira, project="OPS")},
-            "routes": [{"name": "urgent", "match": {"priority": ["P1", "P2"]}, "to": "jira", "do": ["mirror", "note"]}],
-            "default": {"to": "support", "do": ["note"]},
-        }
-        return yaml.safe_dump(config, sort_keys=False)
+            tools[name] = {**tool_of(sandbox, registry.manifest(sandbox.tool_type), keep), "search_lag": SEARCH_LAG_S}
+        return yaml.safe_dump({"tenant": "chaos", "tools": tools, **rules(self.ring)}, sort_keys=False)
 
     async def _known(self) -> None:
-        url = f"{self.runtime().ingestion_url}/webhooks/chaos/support"
+        url = f"{self._door()}/{self.ring[-1]}"
         async with aiohttp.ClientSession() as session, asyncio.timeout(30):
             while True:
                 async with session.post(url, data=b"{}") as answer:  # unsigned: 401 once the tenant is known
@@ -180,79 +153,9 @@ class World:
                         return
                 await asyncio.sleep(0.1)
 
-    # --- the client ------------------------------------------------------------------------------------------------------
-
-    def new_delivery(self) -> Delivery:
-        """A signed trigger delivery of its own id about one of the tickets."""
-        number = len(self.deliveries)
-        ticket = self.rng.choice(self.tickets)
-        priority = self.rng.choice(("Urgent", "High", "Normal", "Normal", "Low"))
-        body = json.dumps(
-            {
-                "ticket_id": ticket,
-                "event": "updated",
-                "title": f"chaos {number:06}",
-                "status": "Open",
-                "priority": priority,
-                "type": "Incident",
-            }
-        ).encode()
-        delivery = Delivery(number, ticket, body)
-        self.deliveries.append(delivery)
-        return delivery
-
-    def _headers(self, delivery: Delivery) -> dict[str, str]:
-        """As the tool sends it now: signed anew each time, always the same invocation id."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        secret = str(self.support.webhook["secret"]).encode()
-        digest = base64.b64encode(hmac.digest(secret, stamp.encode() + delivery.body, hashlib.sha256)).decode()
-        return {
-            "Content-Type": "application/json",
-            "X-Zendesk-Webhook-Signature": digest,
-            "X-Zendesk-Webhook-Signature-Timestamp": stamp,
-            "X-Zendesk-Webhook-Invocation-Id": f"chaos-{delivery.number:06}",
-        }
-
-    async def deliver(self, session: aiohttp.ClientSession, delivery: Delivery, give_up: float) -> None:
-        """Delivers until answered 2xx, as a tool that repeats; a refusal other than 503 is a fault of ours.
-
-        Now and then it does not wait for the answer at first: accepted, perhaps, and delivered again.
-        """
-        patience = IMPATIENT_S if self.rng.random() < 0.1 else PATIENT_S
-        while time.monotonic() < give_up:
-            try:
-                url = f"{self.runtime().ingestion_url}/webhooks/chaos/support"
-                headers, timeout = self._headers(delivery), aiohttp.ClientTimeout(total=patience)
-                async with session.post(url, data=delivery.body, headers=headers, timeout=timeout) as answer:
-                    if answer.status == 202:
-                        delivery.event_ids.add((await answer.json())["event_id"])
-                        return
-                    assert answer.status == 503, f"delivery {delivery.number} was answered {answer.status}"
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                pass  # the door is dead or hung: that is the test; delivered again below
-            patience = PATIENT_S
-            await asyncio.sleep(0.3)
-        raise TimeoutError(f"delivery {delivery.number} found no door")
+    def _door(self) -> str:
+        return f"{self.runtime().ingestion_url}/webhooks/chaos"
 
     async def load(self, seconds: float, rate: float) -> None:
-        """New deliveries at a rate, one in ten redelivered some time later; those `redeliver` asks for meanwhile, too."""
-        end = time.monotonic() + seconds
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-
-            def deliver_later(delivery: Delivery) -> None:
-                group.create_task(self.deliver(session, delivery, end + 60))
-
-            self._deliver_later = deliver_later
-            while time.monotonic() < end:
-                deliver_later(self.new_delivery())
-                if self.rng.random() < 0.1:
-                    self.redeliver(1)
-                await asyncio.sleep(1 / rate)
-            self._deliver_later = None
-
-    def redeliver(self, count: int) -> None:
-        """So many old deliveries once more, any of those that were answered; none when the load is over."""
-        if self._deliver_later is not None:
-            for delivery in self.rng.choices(self.deliveries, k=count):
-                if delivery.event_ids:
-                    self._deliver_later(delivery)
+        """People at work in all tools."""
+        await self.people.work({name: sandbox.base_url for name, sandbox in self.sandboxes.items()}, seconds, rate)

@@ -18,7 +18,7 @@ from tests.chaos.tenant import TOOL_TYPES
 from tests.chaos.world import World
 
 SEEDS = (1, 2, 3, 4, 5)
-SECONDS = 25
+SECONDS = 22
 
 pytestmark = [pytest.mark.chaos, pytest.mark.broker]
 

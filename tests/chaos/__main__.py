@@ -16,7 +16,7 @@ from tests.chaos.faults import LONG_S, Faults
 from tests.chaos.tenant import DRAWN, TOOL_TYPES, drawn
 from tests.chaos.world import World
 
-SETTLE_S = 150.0
+SETTLE_S = 240.0
 RATE = 12.0
 PHASES = ("start", "faults", "settle", "compare")
 

@@ -8,6 +8,7 @@ leads to another host.
     SessionAuth                                                  a login that gives cookies, or a token of the tool's own kind
 
 The last two rows share RenewedAuth: one fetch for all waiting calls, a renewal before the end and once after a 401.
+Any other httpx.Auth will do, if it reads the bodies of its own requests' answers only (`requires_response_body` False).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import httpx
 from multidict import CIMultiDict
 from yarl import URL
 
-from plugins.api import ApiError, CallTimedOut, ConnectFailed, ConnectionLost, FatalApiError, RetriableApiError
+from plugins.api import ApiError, CallTimedOut, ConnectFailed, ConnectionLost, FatalApiError, RetriableApiError, TornAnswer
 from plugins.http.auth import HeadersAuth, RenewedAuth
 from plugins.http.errors import SAFE_METHODS
 from plugins.http.pool import Pool
@@ -84,10 +84,15 @@ async def _by_flow(
             headers = CIMultiDict(following.headers.multi_items())
             headers.pop("transfer-encoding", None)  # aiohttp's own affair
             response = await _sent(pool, following.method, URL(str(following.url)), headers, body, what, login=login)
+            seen = as_httpx(response)
             try:
-                following = await flow.asend(as_httpx(response))
-            except StopAsyncIteration:
-                return response  # the flow is done: this is the answer
+                following = await flow.asend(seen)
+            except StopAsyncIteration:  # the flow is done: this is the answer
+                if seen.is_stream_consumed:
+                    raise TornAnswer(
+                        f"{call}: its auth flow read the answer, which is the caller's", in_doubt=request.method not in SAFE_METHODS
+                    ) from None
+                return response
             except BaseException as exc:
                 await release(response)
                 if isinstance(exc, (httpx.HTTPError, aiohttp.ClientError, OSError)):  # the flow could not read it

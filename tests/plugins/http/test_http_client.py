@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
+from collections.abc import AsyncGenerator
 
+import httpx
 import pytest
 
 from plugins.api import (
@@ -141,7 +144,7 @@ def test_rate_limits_are_learnt_from_every_usual_header(status: int, headers: di
 
 
 async def test_a_connection_reset_after_a_write_is_in_doubt() -> None:
-    """The bridge between httpx and aiohttp calls this a connect timeout; believed, nobody would search, and the write would double."""
+    """Taken for a connection never made, nobody would search, and the write would double."""
     async with serving(Tool(Response(200, reset=True))) as client:
         with pytest.raises(ConnectionLost) as raised:
             await client.request("POST", "/tickets")
@@ -265,6 +268,57 @@ async def test_a_redirect_is_followed_for_reads_and_credentials_stay_at_home() -
     await server.stop()
 
 
+async def test_a_read_redirected_to_what_is_no_address_is_refused() -> None:
+    """The tool's word is not trusted to be one."""
+    tool = Tool(Response(302, b"", {"location": "http://[broken"}))
+    async with serving(tool) as client:
+        with pytest.raises(FatalApiError, match="no address"):
+            await client.request("GET", "/attachments/1")
+
+
+class _Signed(httpx.Auth):
+    """A plugin's own flow: a nonce is fetched, and the body signed with it."""
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        nonce = yield httpx.Request("POST", request.url.copy_with(path="/nonce"), json={"want": 1})
+        given = json.loads(await nonce.aread())
+        request.headers["x-signed"] = f"{given['nonce']}:{len(await request.aread())}"
+        yield request
+
+
+class _Greedy(httpx.Auth):
+    """A flow that reads every answer."""
+
+    requires_response_body = True
+
+
+async def test_a_flow_of_a_plugins_own_sees_body_and_answers() -> None:
+    """Credentials that are more than headers are any httpx.Auth; the client runs it whole, over the same connections."""
+    tool = Tool(json_response({"nonce": "n1"}), json_response({"ok": 1}))
+    async with serving(tool) as client:
+        assert await client.bound(auth=_Signed()).request("POST", "/tickets", json={"a": 1}) == {"ok": 1}
+    assert [(r.method, r.path) for r in tool.asked] == [("POST", "/nonce"), ("POST", "/tickets")]
+    assert tool.asked[0].json() == {"want": 1}
+    assert (tool.asked[1].headers["x-signed"], tool.asked[1].json()) == ("n1:7", {"a": 1})
+    assert "x-signed" not in tool.asked[0].headers
+
+
+async def test_a_flow_that_takes_the_callers_answer_is_told() -> None:
+    """The effect happened; an answer that looks empty would be believed."""
+    async with serving(Tool(json_response({"ok": 1}))) as client:
+        with pytest.raises(TornAnswer, match="auth flow") as raised:
+            await client.bound(auth=_Greedy()).request("POST", "/tickets")
+    assert raised.value.in_doubt
+
+
+async def test_a_flow_that_cannot_read_its_login_is_not_in_doubt() -> None:
+    """The call itself was not sent."""
+    async with serving(Tool(Response(200, b"no gzip", {"content-encoding": "gzip"}))) as client:
+        with pytest.raises(ConnectionLost, match="login before POST /tickets") as raised:
+            await client.bound(auth=_Signed()).request("POST", "/tickets", json={})
+    assert not raised.value.in_doubt
+
+
 async def test_cookies_are_not_kept() -> None:
     """One tenant's session must not be another's, and a client is a client each time."""
     tool = Tool(Response(200, b"{}", {"set-cookie": "session=1", "content-type": "application/json"}))
@@ -304,11 +358,13 @@ async def test_forms_queries_and_bytes_reach_the_tool_as_meant() -> None:
     tool = Tool(json_response({}))
     async with serving(tool, headers={"Accept": "application/json"}) as client:
         await client.request("POST", "/form", data={"input_data": '{"a": "ü&="}'})
-        await client.request("GET", "/list", params={"page[size]": 100, "q": "a b"})
+        await client.request("GET", "/list", params={"page[size]": 100, "q": "a b+c&d=%20", "all": True})
+        await client.request("GET", "/page?after=x%2By&n=1", params={"n": 2})
         await client.request("POST", "/upload", content=b"\x00\xff", headers={"Content-Type": "image/png"})
     assert tool.asked[0].form == {"input_data": '{"a": "ü&="}'}
-    assert tool.asked[1].query == {"page[size]": "100", "q": "a b"}
-    assert (tool.asked[2].body, tool.asked[2].headers["content-type"]) == (b"\x00\xff", "image/png")
+    assert tool.asked[1].query == {"page[size]": "100", "q": "a b+c&d=%20", "all": "true"}
+    assert tool.asked[2].query == {"after": "x+y", "n": "2"}
+    assert (tool.asked[3].body, tool.asked[3].headers["content-type"]) == (b"\x00\xff", "image/png")
     assert tool.asked[0].headers["accept"] == "application/json"
 
 

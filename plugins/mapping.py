@@ -34,14 +34,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def json_object(body: bytes) -> dict[str, Any]:
     """A delivery's body as a JSON object; raises NotADelivery for anything else.
 
-    Bodies an admin wrote with placeholders hold bare newlines and tabs; they are read too, by the slower standard library, and
-    half surrogate pairs are replaced, which no store and no topic could take.
+    Bodies an admin wrote with placeholders hold bare newlines and tabs, those of some scripts begin with a byte order mark; they are
+    read too, by the slower standard library, and half surrogate pairs are replaced, which no store and no topic could take.
     """
     try:
         document = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            loose = json.loads(body.decode("utf-8", "replace"), strict=False)
+            loose = json.loads(body.decode("utf-8-sig", "replace"), strict=False)
             document = json.loads(json.dumps(loose, ensure_ascii=False).encode("utf-8", "replace"))
         except (ValueError, RecursionError):
             raise NotADelivery("the body is not JSON; where it is made from placeholders, these must be escaped") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from plugins.api import NotADelivery
 from plugins.mapping import json_object
@@ -17,6 +18,11 @@ MAX_DEPTH: Final = 32
 MAX_BARE: Final = 500
 """Characters of a value nobody quoted: a number, a word, an id. Free text must stand in quotes."""
 
+MAX_FIELDS: Final = 256
+"""Fields of a form."""
+ENVELOPES: Final = frozenset({"payload", "data", "json", "body", "input_data"})
+"""Fields of a form that scripts put a whole document into."""
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _SPACE = re.compile(r"\s*")
 _STOP = re.compile(r'["\\]')
 _KEY = re.compile(r'"((?:[^"\\]|\\.){0,200})"\s*:')
@@ -27,6 +33,24 @@ _AFTER_ITEM = re.compile(r"\s*(?:,|\]\s*(?:[,}\]]|$))")
 """What may follow a value's end in an object, in an object whose names have no quotes, and in an array."""
 _END_OF_BARE = re.compile(r'[,}\]"{\[\n]')
 _ESCAPE = re.compile(r'["\\/bfnrt]|u[0-9A-Fa-f]{4}')
+
+
+def object_or_form(body: bytes, content_type: str) -> dict[str, Any]:
+    """A delivery's body as an object: JSON, repaired where it must be, or a form; scripts post JSON as a form's only field, or as its
+    `payload`. What is JSON is read as such under a form's content type too, which some senders leave at their library's default.
+
+    Raises NotADelivery. Other fields of a form stay text, whatever they look like: people write into them.
+    """
+    if "form-urlencoded" not in content_type or _OBJECT.match(body):
+        return lenient_object(body)
+    try:
+        form = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise NotADelivery(f"the form has more than {MAX_FIELDS} fields") from None
+    for name in form if len(form) == 1 else ENVELOPES & form.keys():
+        if _OBJECT.match(held := form[name].encode()):
+            return {**form, **lenient_object(held)}
+    return dict(form)
 
 
 def lenient_object(body: bytes) -> dict[str, Any]:
@@ -41,7 +65,7 @@ def lenient_object(body: bytes) -> dict[str, Any]:
     try:
         document = json_object(body)
     except NotADelivery:
-        text = body.decode("utf-8", "replace")
+        text = body.decode("utf-8-sig", "replace")
         start = _skip(text, 0)
         if text[start : start + 1] != "{":
             raise
@@ -78,7 +102,7 @@ class _Contradiction(Exception):
 def _refuse_contradictions(body: bytes) -> None:
     """Raises NotADelivery where one object says two things of one name; some 4 us for an ordinary body."""
     try:
-        _contradictions(body.decode("utf-8", "replace"))
+        _contradictions(body.decode("utf-8-sig", "replace"))
     except _Contradiction as exc:
         raise _unclear(f"the name {str(exc)[:40]!r} comes twice") from None
     except (ValueError, RecursionError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from plugins.api import (
     Delivery,
@@ -23,7 +22,7 @@ from plugins.api import (
 from plugins.cherwell.objects import ObjectMap, is_record_id, object_maps, ticket_id_of
 from plugins.cherwell.times import CultureTimes
 from plugins.mapping import FieldMap, WordMap, squeezed, tenant_words, to_id, to_text
-from plugins.repair import lenient_object
+from plugins.repair import lenient_object, object_or_form
 
 Json = dict[str, Any]
 
@@ -66,6 +65,7 @@ IDS: Final = FieldMap(
         "record": ("busobrecid", "recid", "recordid", "incidentrecid", "parentrecid"),
         "public": (
             "busobpublicid", "publicid", "incidentid", "changeid", "changerequestid", "problemid",
+            "servicerequestid", "ticketid",
             "parentpublicid", "id", "number",
         ),
         "object": ("busobname", "businessobject", "objectname", "object", "parenttypename"),
@@ -148,7 +148,7 @@ class CherwellReader:
     def _document(self, delivery: Delivery) -> Json:
         kind = delivery.content_type
         if "form-urlencoded" in kind:
-            return flattened(dict(parse_qsl(delivery.body.decode("utf-8", "replace"))))
+            return flattened(object_or_form(delivery.body, kind))
         if len(delivery.body) <= MAX_TEXT_BODY and (plain := _PLAIN_ID.fullmatch(delivery.body.decode("utf-8", "replace"))):
             return {"busobrecid" if is_record_id(plain[1]) else "busobpublicid": plain[1]}
         try:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
 from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_micros, to_tags, to_text
-from plugins.repair import lenient_object
+from plugins.repair import object_or_form
 from plugins.richtext import from_html, to_plain
 from plugins.servicedesk_plus.modules import CHANGES, PROBLEMS, REQUESTS, Module
 
@@ -66,7 +66,7 @@ EVENTS: Final = WordMap(
 """Words an admin may send as `event`, in the body or as a query parameter of the webhook's address; `ticket_` and `request_` may lead."""
 
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "ticket_id": ("id", "WORKORDERID", "workorderid", "ticket_id", "request_id", "display_id"),
+    "ticket_id": ("id", "WORKORDERID", "workorderid", "ticket_id", "request_id", "requestId", "requestid", "display_id"),
     "subject": ("subject", "SUBJECT", "title"),
     "description": ("description", "DESCRIPTION", "short_description", "SHORTDESCRIPTION"),
     "priority": ("priority", "PRIORITY"),
@@ -128,14 +128,14 @@ class RequestReader:
     def ticket_id_of(self, body: bytes, content_type: str = "") -> str | None:
         """The request's id in a webhook body; None when there is none, or the body cannot be read."""
         try:
-            document = decoded(body, content_type)
+            document = object_or_form(body, content_type)
         except NotADelivery:
             return None
         return self._ticket_id(document, *_unwrapped(document))
 
     def metadata_of_delivery(self, delivery: Delivery) -> TicketMetadata:
         """A webhook body as TicketMetadata; raises NotADelivery for what is not JSON or holds no request's id."""
-        document = decoded(delivery.body, delivery.content_type)
+        document = object_or_form(delivery.body, delivery.content_type)
         module, ticket = _unwrapped(document)
         ticket_id = self._ticket_id(document, module, ticket)
         if ticket_id is None:
@@ -286,28 +286,13 @@ def plain(text: str) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def decoded(body: bytes, content_type: str = "") -> Json:
-    """A body as an object: JSON, repaired where a variable broke it; a form; or JSON in a form's only telling field, as scripts post
-    the file of `$COMPLETE_V3_JSON_FILE`."""
-    if "form-urlencoded" not in content_type:
-        return lenient_object(body)
-    try:
-        form = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=256))
-    except ValueError:
-        raise NotADelivery("the form has more fields than any webhook") from None
-    for value in form.values():
-        if value.lstrip().startswith("{"):
-            return {**form, **lenient_object(value.encode())}
-    return dict(form)
-
-
 def _unwrapped(document: Json) -> tuple[Module, Json]:
     """The object that holds the ticket's fields, and the module it is of."""
-    for name in ("request", "ticket", "data"):
+    for name in ("request", "REQUEST", "ticket", "data", "input_data", "INPUT_DATA"):
         inner = document.get(name)
         if type(inner) is dict:
-            nested = inner.get("ticket")
-            return REQUESTS, nested if type(nested) is dict else inner
+            nested = [held for within in ("request", "ticket") if type(held := inner.get(within)) is dict]
+            return REQUESTS, nested[0] if nested else inner
     for module in (CHANGES, PROBLEMS):
         inner = document.get(module.item)  # `change` may also be a flat body's word for what happened
         if type(inner) is dict and to_id(inner.get("id")) is not None:

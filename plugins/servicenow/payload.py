@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
-from plugins.mapping import FieldMap, WordMap, json_object, tenant_words, to_micros, to_tags, to_text
+from plugins.mapping import FieldMap, WordMap, tenant_words, to_micros, to_tags, to_text
+from plugins.repair import object_or_form
 from plugins.servicenow.journal import entries
 from plugins.servicenow.tables import (
     LABELS,
@@ -27,7 +28,20 @@ from plugins.servicenow.tables import (
     table_of_number,
 )
 
-WRAPPERS = ("record", "data", "result", "current", "payload", "incident", "change_request", "change", "problem", "task", "ticket")
+WRAPPERS = (
+    "record",
+    "records",
+    "data",
+    "result",
+    "current",
+    "payload",
+    "incident",
+    "change_request",
+    "change",
+    "problem",
+    "task",
+    "ticket",
+)
 NO_TICKETS = ("sys_", "cmdb_", "kb_")
 """What the tables begin with whose records are users, items and articles."""
 WITHIN = ("value", "display_value", "email", "sys_id", "id", "name")
@@ -36,7 +50,7 @@ NUMBER = re.compile(r"[A-Z]{2,10}[0-9]{4,}")
 
 IDS = (
     *("record_id", "sys_id", "ticket_id", "change_sys_id", "incident_sys_id", "sysId"),
-    *("number", "change_number", "incident_number", "ticket_number", "external_reference"),
+    *("number", "change_number", "incident_number", "task_number", "ticket_number", "external_reference"),
 )
 """Where a body may name its record, ids before numbers."""
 
@@ -130,20 +144,20 @@ class ServiceNowPayload:
             else:
                 return _ticket_id(FIELDS.read(_unwrapped(msgspec.structs.asdict(head))))
         try:
-            return _ticket_id(self._read(json_object(delivery.body), self._own)[1])
+            return _ticket_id(self._read(object_or_form(delivery.body, delivery.content_type), self._own)[1])
         except NotADelivery:
             return None
 
     def delivery_id(self, delivery: Delivery) -> str | None:
         """The id the recommended script puts into the body, where the signature covers it."""
         try:
-            return id_of(json_object(delivery.body).get("delivery_id"))
+            return id_of(object_or_form(delivery.body, delivery.content_type).get("delivery_id"))
         except NotADelivery:
             return None
 
     def metadata(self, delivery: Delivery) -> TicketMetadata:
         """The delivery in canonical words; raises NotADelivery when it is no JSON object or names no record."""
-        return self._metadata(*self._read(json_object(delivery.body), self._own))
+        return self._metadata(*self._read(object_or_form(delivery.body, delivery.content_type), self._own))
 
     def record(self, record: Mapping[str, Any], table: str) -> TicketMetadata:
         """A record as the Table API shows it, with `sysparm_display_value=all` or raw."""

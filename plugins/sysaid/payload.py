@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 from plugins.api import (
     Attachment,
@@ -27,7 +26,7 @@ from plugins.api import (
     TicketType,
 )
 from plugins.mapping import FieldMap, WordMap, tenant_words, to_id, to_micros, to_tags, to_text
-from plugins.repair import lenient_object
+from plugins.repair import object_or_form
 from plugins.richtext import from_html, to_plain
 from plugins.sysaid.words import CANONICAL, CHANGES, KNOWN, NAMES, PRIORITIES, RECORDS, STATUSES, TYPES
 
@@ -121,7 +120,7 @@ class SysAidPayload:
     # deliveries --------------------------------------------------------------------------------------------------------
     def ticket_key(self, delivery: Delivery) -> str | None:
         try:
-            document = decoded(delivery)
+            document = object_or_form(delivery.body, delivery.content_type)
         except NotADelivery:
             return None
         return self._ticket_id(document, _Table(document))
@@ -129,7 +128,7 @@ class SysAidPayload:
     def version(self, delivery: Delivery) -> str | None:
         """`account/record/version/event` of a delivery that carries a record's version: the same when it is sent again."""
         try:
-            document = decoded(delivery)
+            document = object_or_form(delivery.body, delivery.content_type)
         except NotADelivery:
             return None
         table = _Table(document)
@@ -140,7 +139,7 @@ class SysAidPayload:
 
     def metadata(self, delivery: Delivery) -> TicketMetadata:
         """The delivery in canonical words; raises NotADelivery when it is no JSON object or names no service record."""
-        document = decoded(delivery)
+        document = object_or_form(delivery.body, delivery.content_type)
         table = _Table(document)
         own = {name: value for name, value in (self._own.read(document) if self._own else {}).items() if value is not None}
         ticket_id = self._ticket_id(document, table)
@@ -258,8 +257,9 @@ class _Table:
         self.custom: Json = {}
         self.strange: list[str] = []
         self._add(document)
-        for name in RECORDS:
-            inner = document.get(name)
+        data = document.get("data")
+        for holder, name in [(document, name) for name in RECORDS] + [(data, name) for name in RECORDS if isinstance(data, dict)]:
+            inner = holder.get(name)
             if isinstance(inner, list) and len(inner) == 1:  # some versions answer one record in a list
                 inner = inner[0]
             if isinstance(inner, dict):
@@ -333,10 +333,3 @@ def _changed(found: Any) -> tuple[str, ...]:
         if name and name not in names:
             names.append(name)
     return tuple(names[:50])
-
-
-def decoded(delivery: Delivery) -> Json:
-    """The body as an object: JSON, or a form, where a workflow's web service call sends one."""
-    if "form-urlencoded" in delivery.content_type:
-        return dict(parse_qsl(delivery.body.decode("utf-8", "replace")))
-    return lenient_object(delivery.body)

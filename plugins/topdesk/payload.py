@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from plugins.api import (
     Delivery,
@@ -22,7 +22,7 @@ from plugins.api import (
     TicketType,
 )
 from plugins.mapping import FieldMap, WordMap, squeezed, tenant_words, to_id, to_micros, to_text
-from plugins.repair import lenient_object
+from plugins.repair import object_or_form
 from plugins.topdesk.memo import first_request, is_formatted, memo_text
 from plugins.topdesk.trail import field_changes, field_name
 from plugins.topdesk.words import CALL_TYPES, EVENTS, KINDS, LINES, PRIORITIES, PROCESSING_STATUSES, STATUSES, is_yes, letters
@@ -119,14 +119,14 @@ class TopdeskReader:
     def ticket_key(self, delivery: Delivery) -> str | None:
         """The ticket's id; None when the body does not tell."""
         try:
-            document, _ = self._card_in(_decoded(delivery))
+            document, _ = self._card_in(object_or_form(delivery.body, delivery.content_type))
         except NotADelivery:
             return None
         return self._ids(document)[0]
 
     def delivery(self, delivery: Delivery) -> TicketMetadata:
         """A delivery in canonical words; raises NotADelivery when it is no object or names no card."""
-        document, nested = self._card_in(_decoded(delivery))
+        document, nested = self._card_in(object_or_form(delivery.body, delivery.content_type))
         found = {**FIELDS.read(document), **document.get(OWN, {})}
         subject, verb = _event_parts(found["event"])
         kind = (
@@ -317,12 +317,6 @@ def _choice(settings: Mapping[str, Any], name: str, allowed: tuple[str, ...]) ->
     if value not in allowed:
         raise PluginConfigError(f"{name} {value[:40]!r} is not one of {', '.join(allowed)}")
     return value
-
-
-def _decoded(delivery: Delivery) -> Json:
-    if "form-urlencoded" in delivery.content_type:
-        return dict(parse_qsl(delivery.body.decode("utf-8", "replace")))
-    return lenient_object(delivery.body)
 
 
 def _event_parts(event: Any) -> tuple[str, str]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, TicketChange, TicketMetadata, TicketStatus, TicketType
 from plugins.mapping import tenant_words, to_id, to_micros, to_tags, to_text
-from plugins.repair import lenient_object
+from plugins.repair import object_or_form
 from plugins.zendesk.sla import next_breach
 from plugins.zendesk.words import CHANGED_FIELD, CHANGES, INTEGRATION_KINDS, PRIORITIES, STATUSES, TRIGGER_FIELDS, TRIGGER_WORDS, TYPES
 
@@ -107,7 +106,7 @@ class ZendeskPayload:
                 if (found := to_id(head.ticket_id)) is not None:
                     return found
         try:
-            document = decoded(delivery)
+            document = object_or_form(delivery.body, delivery.content_type)
         except NotADelivery:
             return None
         document = as_event(document) or document
@@ -134,7 +133,7 @@ class ZendeskPayload:
         else:
             if envelope.type.startswith("zen:event-type:"):
                 return self._event(envelope)
-        document = decoded(delivery)
+        document = object_or_form(delivery.body, delivery.content_type)
         document = as_event(document) or document
         if _is_event(document):
             detail = _object(document.get("detail"))
@@ -279,13 +278,6 @@ def _name_unknown(extra: dict[str, Any], words: Mapping[str, Any], priority: Pri
     unknown = {name: word for name, word in unknown.items() if word != "-"}
     if unknown:
         extra["unknown"] = unknown
-
-
-def decoded(delivery: Delivery) -> dict[str, Any]:
-    """The body as an object: JSON, JSON that a trigger's placeholders broke and that reads one way only, or a form."""
-    if "form-urlencoded" in delivery.content_type:
-        return dict(parse_qsl(delivery.body.decode("utf-8", "replace")))
-    return lenient_object(delivery.body)
 
 
 def as_event(document: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -100,7 +100,7 @@ TRIGGER_WORDS: Mapping[str, TicketChange] = {
     **dict.fromkeys(("solved", "resolved", "closed"), TicketChange.RESOLVED),
 }
 TRIGGER_FIELDS = FieldMap(
-    ticket_id=("ticket_id", "ticketId", "id", "$.ticket.id", "$.ticket.ticket_id"),
+    ticket_id=("ticket_id", "ticketId", "ticketID", "id", "$.ticket.id", "$.ticket.ticket_id", "ticket"),
     change=("event", "change", "action", "event_type", "$.ticket.event"),
     subject=("subject", "title", "$.ticket.title", "$.ticket.subject"),
     description=("description", "$.ticket.description"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.api import NotADelivery
-from plugins.repair import lenient_object
+from plugins.repair import lenient_object, object_or_form
 
 
 @pytest.mark.parametrize(
@@ -127,3 +127,32 @@ def test_a_hostile_body_costs_linear_time(piece: str) -> None:
     with pytest.raises(NotADelivery):
         lenient_object(body)
     assert time.perf_counter() - began < 2.0
+
+
+FORM = "application/x-www-form-urlencoded; charset=UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "expected"),
+    [
+        (b"id=7&subject=a+b%21", FORM, {"id": "7", "subject": "a b!"}),
+        (b"anything=%7B%22id%22%3A+7%7D", FORM, {"anything": '{"id": 7}', "id": 7}),
+        (b"event=x&payload=%7B%22id%22%3A+7%7D", FORM, {"event": "x", "payload": '{"id": 7}', "id": 7}),
+        (b"id=7&description=%7B%22id%22%3A+8%7D", FORM, {"id": "7", "description": '{"id": 8}'}),
+        (b"id=7&data=plain", FORM, {"id": "7", "data": "plain"}),
+        (b' {"id": 7}', FORM, {"id": 7}),
+        (b'\xef\xbb\xbf{"id": 7}', FORM, {"id": 7}),
+        (b'\xef\xbb\xbf{"id": INC-7}', "text/plain", {"id": "INC-7"}),
+        (b'{"id": 7}', "", {"id": 7}),
+    ],
+)
+def test_a_form_and_json_under_any_content_type_are_read(body: bytes, content_type: str, expected: object) -> None:
+    """Script hosts leave their default content type on JSON, and post JSON in a form's only field; a person's words stay words."""
+    assert object_or_form(body, content_type) == expected
+
+
+@pytest.mark.parametrize("body", [b"&".join(b"a%d=1" % n for n in range(300)), b"payload=%7B%22id%22%3A"])
+def test_a_form_that_is_too_large_or_holds_broken_json_is_no_delivery(body: bytes) -> None:
+    """Bounded and clear, as everything from outside."""
+    with pytest.raises(NotADelivery):
+        object_or_form(body, FORM)

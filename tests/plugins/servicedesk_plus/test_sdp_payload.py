@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from plugins.api import Delivery, NotADelivery, PluginConfigError, Priority, Tic
 from plugins.marker import find_marker
 from plugins.richtext import from_html, to_plain
 from plugins.servicedesk_plus.modules import CHANGES, REQUESTS, module_of
-from plugins.servicedesk_plus.payload import RequestReader, decoded, plain
+from plugins.servicedesk_plus.payload import RequestReader, plain
 
 FIXTURES = Path(__file__).parents[3] / "plugins" / "servicedesk_plus" / "fixtures"
 READER = RequestReader({})
@@ -27,6 +28,10 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 def read(body: Any, reader: RequestReader = READER, query: str = "") -> TicketMetadata:
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return reader.metadata_of_delivery(Delivery(tenant="acme", tool="desk", body=raw, headers={}, query=query))
+
+
+def a_form(body: bytes) -> Delivery:
+    return Delivery(tenant="acme", tool="desk", body=body, headers={}, content_type="application/x-www-form-urlencoded")
 
 
 def fixture(name: str) -> bytes:
@@ -234,10 +239,22 @@ def test_what_a_script_says_changed_is_told_in_our_words(told: Any, changed: tup
     assert read({"id": "7", "changed": told}).extra.get("changed", ()) == changed
 
 
+@pytest.mark.parametrize("wrapped", [{"data": {"request": {"id": "7"}}}, {"INPUT_DATA": {"request": {"id": 7}}}, {"requestId": 7}])
+def test_a_request_is_found_where_scripts_put_it(wrapped: Any) -> None:
+    """Custom functions pass on what they got, in their own wrapping."""
+    assert read(wrapped).ticket_id == "7"
+
+
+def test_what_somebody_wrote_into_a_forms_field_is_no_document() -> None:
+    """A requester who types JSON into a description must not choose another request."""
+    body = urlencode({"request_id": "7", "description": '{"request": {"id": "8"}}'}).encode()
+    assert READER.metadata_of_delivery(a_form(body)).ticket_id == "7"
+
+
 def test_a_form_of_many_fields_is_no_webhook() -> None:
     """Bounded, as everything from outside."""
     with pytest.raises(NotADelivery, match="fields"):
-        decoded(b"&".join(b"a%d=1" % n for n in range(300)), "application/x-www-form-urlencoded")
+        READER.metadata_of_delivery(a_form(b"&".join(b"a%d=1" % n for n in range(300))))
 
 
 def test_a_template_with_bare_line_breaks_is_read() -> None:

@@ -221,7 +221,8 @@ async def test_what_changed_is_exported_and_searched(plugin: ZendeskPlugin, sand
     assert len(await plugin.search_tickets(f"tags:{tag}")) == 3
     assert len(await plugin.search_tickets(f"tags:{tag}", limit=2)) == 2
     assert len([t for t in await plugin.changed_tickets(began, limit=1000) if tag in t.tags]) == 3
-    assert len(await plugin.changed_tickets(0, limit=150)) == 150
+    await plugin.batch_create_tickets([a_ticket() for _ in range(100)])
+    assert len(await plugin.changed_tickets(0, limit=101)) == 101  # over a page
 
 
 # comments and files ------------------------------------------------------------------------------------------------------

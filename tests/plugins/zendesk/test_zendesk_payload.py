@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from plugins.zendesk.words import CHANGES
 
 FIXTURES = Path(plugins.zendesk.__file__).parent / "fixtures"
 PAYLOAD = ZendeskPayload("acme", {"base_url": "https://lumen.zendesk.example"})
+MOMENT = 1_772_444_405_000_000
 
 
 def a_delivery(body: bytes, content_type: str = "application/json") -> Delivery:
@@ -48,6 +50,130 @@ def test_each_event_kind_is_read_whole(kind: str) -> None:
     assert ticket.url == "https://lumen.zendesk.example/agent/tickets/4012"
     assert "unknown" not in ticket.extra
     assert PAYLOAD.ticket_key(fixture(f"event_{kind}.json")) == "4012"
+
+
+EXPECTED = yaml.safe_load((FIXTURES / "expected.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_each_kept_delivery_yields_what_is_told_of_it(name: str) -> None:
+    """The same table the conformance kit holds the plugin to, here without a sandbox."""
+    told = EXPECTED[name]
+    headers = {key.lower(): value for key, value in (told.get("headers") or {}).items()}
+    delivery = a_delivery((FIXTURES / name).read_bytes(), headers.get("content-type", "application/json"))
+    reader = ZendeskPayload("acme", told.get("settings") or {})
+    if "error" in told:
+        with pytest.raises(NotADelivery):
+            reader.metadata(delivery)
+        return
+    ticket = reader.metadata(delivery)
+    for field, expected in told["expect"].items():
+        found = ticket.extra.get(field[6:]) if field.startswith("extra.") else getattr(ticket, field)
+        assert (list(found) if isinstance(found, tuple) else found) == expected, field
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("priority", {"low": "low", "normal": "medium", "high": "high", "urgent": "urgent", "asap": "unknown"}),
+        ("type", {"incident": "incident", "problem": "problem", "question": "request", "task": "incident", "epic": "unknown"}),
+        (
+            "status",
+            {
+                "new": "new", "open": "open", "pending": "pending", "hold": "pending", "On-hold": "pending", "on hold": "pending",
+                "solved": "resolved", "closed": "closed", "archived": "closed", "deleted": "closed", "scrubbed": "closed",
+                "parked": "unknown",
+            },
+        ),
+    ],
+)
+def test_each_word_of_zendesks_is_known_in_each_spelling(field: str, words: dict[str, str]) -> None:
+    """REST says `open`, events `OPEN`, triggers `Open`; what nobody knows is named."""
+    for word, ours in words.items():
+        for spelling in (word, word.upper(), word.title()):
+            body = {"type": "zen:event-type:ticket.merged", "detail": {"id": "9", field: spelling}}
+            assert getattr(PAYLOAD.metadata(a_delivery(json.dumps(body).encode())), field).value == ours
+            ticket = PAYLOAD.metadata(a_delivery(json.dumps({"ticket_id": 9, f"ticket_{field}": spelling}).encode()))
+            assert getattr(ticket, field).value == ours
+            assert ticket.extra.get("unknown") == ({field: spelling} if ours == "unknown" else None)
+            assert getattr(PAYLOAD.ticket({"id": 9, field: spelling}), field).value == ours
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        *(("status_changed", "status"), ("custom_status_changed", "status"), ("priority_changed", "priority"), ("type_changed", "type")),
+        *(("subject_changed", "subject"), ("description_changed", "description"), ("agent_assignment_changed", "assignee")),
+        *(("requester_changed", "requester"), ("tags_changed", "tags"), ("custom_field_changed", "custom_fields")),
+        *(("next_sla_breach_changed", "sla_due_at"), ("task_due_at_changed", "sla_due_at"), ("merged", None), ("created", None)),
+    ],
+)
+def test_an_event_names_the_field_it_changed(kind: str, field: str | None) -> None:
+    """A rule may ask for a change of the status alone."""
+    body = {"type": f"zen:event-type:ticket.{kind}", "detail": {"id": "9"}}
+    assert PAYLOAD.metadata(a_delivery(json.dumps(body).encode())).extra.get("changed") == (None if field is None else (field,))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("created", ("created", "new", "create", "opened", " Created ")),
+        ("updated", ("updated", "update", "changed")),
+        ("commented", ("commented", "comment", "replied")),
+        ("resolved", ("resolved", "solved", "closed")),
+        ("deleted", ("deleted",)),
+        ("unknown", ("escalated", "", None)),
+    ],
+)
+def test_a_triggers_word_for_what_happened(change: str, words: tuple[str | None, ...]) -> None:
+    """Admins choose the word; the usual ones are understood, under each usual name."""
+    for word in words:
+        for name in ("event", "change", "action", "event_type"):
+            assert PAYLOAD.metadata(a_delivery(json.dumps({"id": 9, name: word}).encode())).change.value == change
+        assert PAYLOAD.metadata(a_delivery(json.dumps({"ticket": {"id": 9, "event": word}}).encode())).change.value == change
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "places"),
+    [
+        ("ticket_id", "9", ("ticket_id", "ticketId", "ticketID", "id", "ticket", "ticket.id", "ticket.ticket_id")),
+        ("subject", "Crane 4", ("subject", "title", "ticket.title", "ticket.subject")),
+        ("description", "It stands.", ("description", "ticket.description")),
+        ("status", "open", ("status", "ticket_status", "ticket.status")),
+        ("priority", "high", ("priority", "ticket_priority", "ticket.priority")),
+        ("type", "incident", ("type", "ticket_type", "ticket.ticket_type", "ticket.type")),
+        *[("requester", "ann@lumen.example", (n,)) for n in ("requester_email", "requester", "ticket.requester.email", "requester_id")],
+        ("requester", "5", ("ticket.requester_id",)),
+        *[("assignee", "bo@lumen.example", (n,)) for n in ("assignee_id", "assignee_email", "assignee", "ticket.assignee.email")],
+        ("assignee", "5", ("ticket.assignee_id",)),
+        ("actor", "5", ("actor_id", "current_user_id", "current_user.id")),
+        ("tags", "gate crane", ("tags", "ticket.tags")),
+        ("sla_due_at", "2026-03-02T09:40:05Z", ("sla_due_at", "due_date", "ticket.due_date", "ticket.due_at")),
+        ("created_at", "2026-03-02T09:40:05Z", ("created_at_with_timestamp", "created_at", "ticket.created_at_with_timestamp")),
+        ("created_at", "2026-03-02T09:40:05Z", ("ticket.created_at",)),
+        ("updated_at", "2026-03-02T09:40:05Z", ("updated_at_with_timestamp", "updated_at", "ticket.updated_at_with_timestamp")),
+        ("updated_at", "2026-03-02T09:40:05Z", ("ticket.updated_at",)),
+        ("external_id", "A-7", ("external_id", "ticket.external_id")),
+        ("comment", "Done.", ("latest_comment", "comment", "ticket.latest_comment")),
+        ("brand", "Lumen", ("brand", "brand_id", "ticket.brand.name", "ticket.brand_id")),
+        ("form", "Faults", ("form", "form_id", "ticket_form", "ticket.ticket_form", "ticket.ticket_form_id")),
+        ("url", "https://lumen.example/9", ("url", "ticket_url", "ticket.url")),
+    ],
+)
+def test_a_triggers_fields_are_found_under_each_usual_name(field: str, value: str, places: tuple[str, ...]) -> None:
+    """An admin types the body; names of placeholders, flat or under `ticket`, are what nearly all of them choose."""
+    for place in places:
+        document: dict[str, Any] = {} if field == "ticket_id" else {"ticket_id": "4012"}
+        holder = document
+        *above, last = place.split(".")
+        for name in above:
+            holder = holder.setdefault(name, {})
+        holder[last] = value
+        ticket = PAYLOAD.metadata(a_delivery(json.dumps(document).encode()))
+        found = ticket.extra[field] if field in ("external_id", "comment", "brand", "form") else getattr(ticket, field)
+        wanted = {"tags": ("gate", "crane"), "sla_due_at": MOMENT, "created_at": MOMENT, "updated_at": MOMENT}.get(field, value)
+        assert found == wanted, place
+        assert ticket.ticket_id == PAYLOAD.ticket_key(a_delivery(json.dumps(document).encode()))
 
 
 def test_what_only_some_events_tell_is_kept() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 import plugins.zendesk
 from plugins.api import Delivery, DeliveryIdentity, DeliveryTooOld, PluginConfigError, PluginContext, SignatureMismatch, SignatureMissing
+from plugins.registry import PluginRegistry
 from plugins.webhook_jwt import issue
 from plugins.zendesk.plugin import ZendeskPlugin
 from plugins.zendesk.webhook_validator import TEST_SECRET
@@ -94,14 +96,17 @@ def test_the_published_test_secret_is_refused_unless_allowed() -> None:
     ("webhook", "header", "value"),
     [
         ({"scheme": "basic", "user": "ann"}, "authorization", "Basic " + base64.b64encode(b"ann:s3cret").decode()),
+        ({"scheme": "basic"}, "authorization", "Basic " + base64.b64encode(b":s3cret").decode()),
         ({"scheme": "bearer"}, "authorization", "Bearer s3cret"),
+        ({"scheme": "api_key"}, "x-api-key", "s3cret"),
         ({"scheme": "api_key", "header": "X-Our-Key"}, "x-our-key", "s3cret"),
     ],
 )
 def test_a_webhooks_own_authentication_may_stand_in_for_the_signature(webhook: dict[str, str], header: str, value: str) -> None:
     """Some admins cannot read the signing secret."""
     plugin = a_plugin(**webhook)
-    assert plugin.validate_webhook(Delivery(tenant="acme", tool="desk", body=b"{}", headers={header: value}, received_at=NOW))
+    verified = plugin.validate_webhook(Delivery(tenant="acme", tool="desk", body=b"{}", headers={header: value}, received_at=NOW))
+    assert verified.scheme == webhook["scheme"].replace("_", "-")
     with pytest.raises(SignatureMismatch):
         plugin.validate_webhook(Delivery(tenant="acme", tool="desk", body=b"{}", headers={header: value + "x"}, received_at=NOW))
 
@@ -122,6 +127,45 @@ def test_an_events_own_id_is_signed_and_an_invocations_is_not() -> None:
     assert identity == a_plugin().identify(a_delivery(event, **{"x-zendesk-webhook-invocation-id": "another"}))
     assert a_plugin().identify(a_delivery(trigger)) == DeliveryIdentity("01JINVOCATION", signed=False)
     assert a_plugin().identify(Delivery(tenant="acme", tool="desk", body=trigger, headers={})) is None
+
+
+def test_what_the_door_keeps_and_what_the_plugin_can_do() -> None:
+    """The ids of a delivery are headers and are lost when they are not kept; capabilities are what the manifest promises."""
+    assert {"x-zendesk-webhook-invocation-id", "x-zendesk-webhook-id", "x-zendesk-account-id"} == set(ZendeskPlugin.kept_headers)
+    manifest = PluginRegistry.discover().manifest("zendesk")
+    assert (ZendeskPlugin.version, ZendeskPlugin.capabilities) == (manifest.version, frozenset(manifest.capabilities))
+    assert a_plugin().ticket_key(a_delivery(b'{"ticket_id": "7"}')) == "7"
+
+
+@pytest.mark.parametrize("secrets", [[], [b""]])
+def test_without_a_secret_nothing_is_verified(secrets: list[bytes]) -> None:
+    """A tool whose secret is not set yet must not be open to everybody."""
+    for settings in ({"secret": "${secret:hook}"}, {}):
+        context = PluginContext(tenant="acme", tool="desk", settings={"webhook": settings}, secrets=lambda r: secrets, http=no_http)
+        with pytest.raises(PluginConfigError):
+            ZendeskPlugin(context).validate_webhook(a_delivery(b"{}", b""))
+
+
+@pytest.mark.parametrize(("leeway", "late"), [(0, 1), (None, 61), (600, 601)])
+async def test_a_token_is_good_a_little_longer_than_it_says(leeway: int | None, late: int) -> None:
+    """Clocks differ: by a minute unless the tenant says otherwise, by ten at most."""
+    webhook = {"scheme": "jwt"} if leeway is None else {"scheme": "jwt", "leeway": leeway}
+    token = issue(SHARED_KEY, issuer="ai-agents", audience="acme/desk", issued_at=NOW // 1_000_000 - 3600, seconds=3600)
+    delivery = Delivery(tenant="acme", tool="desk", body=b"{}", headers={"authorization": f"Bearer {token}"}, received_at=NOW)
+    plugin = a_plugin([SHARED_KEY], **webhook)
+    assert plugin.validate_webhook(msgspec.structs.replace(delivery, received_at=NOW + (late - 2) * 1_000_000))
+    with pytest.raises(DeliveryTooOld):
+        plugin.validate_webhook(msgspec.structs.replace(delivery, received_at=NOW + late * 1_000_000))
+
+
+@pytest.mark.parametrize(("days", "told"), [(30, {"days": 30}), (365, {})])
+async def test_a_token_lasts_as_many_days_as_asked_for_a_year_otherwise(days: int, told: dict[str, int]) -> None:
+    """Its end is when the webhook dies."""
+    token = await a_plugin([SHARED_KEY * 2], scheme="jwt", algorithms=["RS256", "HS512"]).issue_webhook_token(**told)
+    head, claims, _ = (json.loads(base64.urlsafe_b64decode(part + "==")) if n < 2 else {} for n, part in enumerate(token.split(".")))
+    assert head["alg"] == "HS512"
+    assert claims["exp"] - claims["iat"] == days * 86_400
+    assert (claims["iss"], claims["aud"]) == ("ai-agents", "acme/desk")
 
 
 def test_our_own_account_is_known_as_the_actor() -> None:
@@ -171,7 +215,7 @@ async def test_beside_a_token_the_signature_is_demanded_where_its_secret_is_set(
 
 async def test_settings_of_tokens_that_cannot_work_are_named() -> None:
     """At start, not when the first delivery is lost."""
-    for webhook in ({"algorithms": ["none"]}, {"algorithms": "HS256"}, {"leeway": -1}, {"leeway": True}):
+    for webhook in ({"algorithms": ["none"]}, {"algorithms": "HS256"}, {"leeway": -1}, {"leeway": 601}, {"leeway": True}):
         with pytest.raises(PluginConfigError, match=r"webhook\.(algorithms|leeway)"):
             a_plugin([SHARED_KEY], scheme="jwt", **webhook)
     for plugin in (a_plugin(), a_plugin([SHARED_KEY], scheme="jwt", algorithms=["RS256"])):

@@ -61,7 +61,9 @@ class _Session:
         self._answer = answer
 
     async def request(self, method: str, url: URL, *, headers: Mapping[str, str], data: Any, **options: Any) -> _Response:
-        return _Response(self._answer(httpx.Request(method, str(url), headers=list(headers.items()), content=data)))
+        request = httpx.Request(method, str(url), headers=list(headers.items()), content=data)
+        await request.aread()
+        return _Response(self._answer(request))
 
     async def close(self) -> None:
         return

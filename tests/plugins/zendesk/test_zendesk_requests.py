@@ -37,10 +37,11 @@ from plugins.api import (
     TornAnswer,
     ValidationRefused,
 )
-from plugins.http.client import ApiClient, Limits, Pool
+from plugins.http.client import ApiClient, Limits
 from plugins.http.retry import NEVER
 from plugins.zendesk import api_client as module
 from plugins.zendesk.plugin import ZendeskPlugin
+from tests.plugins.http.answering import wireless
 
 BASE = "https://desk.example"
 CHANGED, CHANGED_AT = "2026-03-02T09:40:05Z", 1_772_444_405_000_000
@@ -66,8 +67,8 @@ class Desk:
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.headers: list[httpx.Headers] = []
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        body = await request.aread()
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        body = request.content
         is_json = "json" in request.headers.get("content-type", "")
         content = json.loads(body) if body and is_json else body.decode() or None
         self.asked.append((request.method, request.url.path, dict(request.url.params), content))
@@ -77,7 +78,7 @@ class Desk:
 
     def plugin(self, **settings: Any) -> ZendeskPlugin:
         limits = Limits()
-        client = ApiClient(BASE, limits=limits, retries=NEVER, pool=Pool(limits, httpx.MockTransport(self)))
+        client = ApiClient(BASE, limits=limits, retries=NEVER, pool=wireless(self, limits))
         known = {"base_url": f"{BASE}/", "auth": {"email": "a@desk.example", "api_token": "t"}, **settings}
         context = PluginContext(tenant="acme", tool="desk", settings=known, secrets=lambda reference: [b"t0k"], http=lambda: client)
         return ZendeskPlugin(context)

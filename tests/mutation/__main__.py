@@ -11,10 +11,11 @@ import os
 import random
 import sys
 import time
+from dataclasses import replace
 
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.page import page
-from tests.mutation.record import FILE, Outcome, digests, keep, known
+from tests.mutation.record import FILE, Outcome, keep, known, state_of_tests
 from tests.mutation.runner import Sound, Unsound, end, ended, load, measured, start
 from tests.mutation.subject import MODULES, ROOT
 
@@ -70,14 +71,14 @@ def _all() -> list[Mutant]:
 
 def _current(older_tests: bool) -> list[Outcome]:
     """What is known of the code as it is: tried with the tests as they are, or with `older_tests` with any."""
-    modules, tests = digests()
-    found = {key: outcome for key, outcome in known().items() if older_tests or outcome.tests == tests}
-    return [found[m.file, m.name] for m in _all() if (m.file, m.name) in found and found[m.file, m.name].module == modules[m.file]]
+    tests, found = state_of_tests(), known()
+    outcomes = [(m, found[m.file, m.name]) for m in _all() if (m.file, m.name) in found]
+    return [replace(o, line=m.line) for m, o in outcomes if o.within == m.within and (older_tests or o.tests == tests)]
 
 
 def _try(left: list[Mutant], sound: Sound, workers: int, seconds: float) -> int:
     """Tries them in turn, several at a time; answers how many the time was too short for."""
-    modules, tests = digests()
+    tests = state_of_tests()
     limit, begun, tried = 20.0 + 5 * sound.whole, time.monotonic(), 0
     running: dict[int, tuple[Mutant, float]] = {}
     waiting = left[::-1]
@@ -90,7 +91,7 @@ def _try(left: list[Mutant], sound: Sound, workers: int, seconds: float) -> int:
                 running[start(mutant, noticing)] = (mutant, time.monotonic())
             else:
                 tried += 1
-                keep(Outcome(mutant.file, mutant.name, mutant.line, modules[mutant.file], tests, "untested"))
+                keep(Outcome(mutant.file, mutant.name, mutant.line, mutant.within, tests, "untested"))
         time.sleep(0.01)
         for pid, (mutant, since) in list(running.items()):
             if (code := ended(pid)) is None and time.monotonic() - since < limit:
@@ -100,7 +101,7 @@ def _try(left: list[Mutant], sound: Sound, workers: int, seconds: float) -> int:
             del running[pid]
             tried += 1
             word = _word(code)
-            keep(Outcome(mutant.file, mutant.name, mutant.line, modules[mutant.file], tests, word))
+            keep(Outcome(mutant.file, mutant.name, mutant.line, mutant.within, tests, word))
             if word != "killed" or tried % 50 == 0:
                 print(f"{tried}/{len(left)}  {word}  {mutant.file}:{mutant.line}  {mutant.name}", file=sys.stderr, flush=True)
     return len(left) - tried

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,16 +42,21 @@ class _Spot:
     field: str
     index: int | None
     statement: ast.stmt
+    within: ast.stmt
     where: str
     in_raise: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One fault: `name` is the same while the code around it moves, `lines` are those whose tests can notice it."""
+    """One fault: `name` is the same while the code around it moves, `lines` are those whose tests can notice it.
+
+    `within` stands for the text of the function, or of the statement outside one, that it is planted in.
+    """
 
     file: str
     name: str
+    within: str
     line: int
     lines: frozenset[int]
     _whole: ast.Module
@@ -66,6 +72,7 @@ class Mutant:
 def mutants(file: str, source: str) -> Iterator[Mutant]:
     """Every mutant of the module, in the order of its text; of two faults that read the same, the first."""
     named: Counter[str] = Counter()
+    texts: dict[ast.stmt, str] = {}
     whole = ast.parse(source)
     seen: set[tuple[int, str]] = set()
     for spot in list(_spots(whole)):
@@ -84,7 +91,11 @@ def mutants(file: str, source: str) -> Iterator[Mutant]:
             if named[name] > 1:
                 name += f" #{named[name]}"
             first, last = spot.node.lineno, _last_line(spot.node)  # type: ignore[attr-defined]  # every spot has its place in the text
-            yield Mutant(file, name, first, frozenset([spot.statement.lineno, *range(first, last + 1)]), whole, spot, instead)
+            if spot.within not in texts:
+                texts[spot.within] = hashlib.sha256(ast.unparse(spot.within).encode()).hexdigest()[:12]
+            yield Mutant(
+                file, name, texts[spot.within], first, frozenset([spot.statement.lineno, *range(first, last + 1)]), whole, spot, instead
+            )
 
 
 def _last_line(node: ast.AST) -> int:
@@ -121,22 +132,26 @@ class _planted:
 def _spots(module: ast.Module) -> Iterator[_Spot]:
     """Every node that runs: no annotations, docstrings, imports, or blocks for type checkers."""
 
-    def walk(node: ast.AST, statement: ast.stmt | None, where: str, in_raise: bool) -> Iterator[_Spot]:
+    def walk(node: ast.AST, statement: ast.stmt | None, within: ast.stmt | None, where: str, in_raise: bool) -> Iterator[_Spot]:
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns", "decorator_list", "bases", "type_params", "ctx"):
                 continue
             for index, child in enumerate(value) if isinstance(value, list) else ((None, value),):
                 if not isinstance(child, ast.AST) or _passed_over(child):
                     continue
-                inside = child if isinstance(child, ast.stmt) else statement
-                named = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-                place = f"{where}.{child.name}".lstrip(".") if named else where  # type: ignore[attr-defined]  # a definition has a name
+                inside, holder, place = statement, within, where
+                if isinstance(child, ast.stmt):
+                    inside = child
+                    if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                        place = f"{where}.{child.name}".lstrip(".")
+                    if isinstance(node, ast.Module | ast.ClassDef):
+                        holder = child
                 raising = in_raise or isinstance(child, ast.Raise)
-                if inside is not None and hasattr(child, "lineno"):
-                    yield _Spot(child, node, field, index, inside, place or "(module)", raising)
-                yield from walk(child, inside, place, raising)
+                if inside is not None and holder is not None and hasattr(child, "lineno"):
+                    yield _Spot(child, node, field, index, inside, holder, place or "(module)", raising)
+                yield from walk(child, inside, holder, place, raising)
 
-    return walk(module, None, "", False)
+    return walk(module, None, None, "", False)
 
 
 def _passed_over(node: ast.AST) -> bool:

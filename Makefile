@@ -4,6 +4,8 @@
 #   make test [WORKERS=n]         every test, the loss test's five seeds included; WORKERS=0 one after the other
 #   make lint                     format, lint, types, import layers
 #   make bench [EVENTS=n]         the hot paths beside their targets
+#   make mutation [SECONDS=n]     plant faults in the mapping and in one plugin, one by one: would the tests notice? [SAMPLE=n SEED=n FRESH=1]
+#   make coverage                 each plugin's tests, counted and measured
 #   make chaos [SEED=n]           the loss test: five minutes of faults (DURATION=seconds), then the count
 #   make docs                     docs/cli.md from the commands' own help
 #   make lock                     resolve the dependencies anew
@@ -15,7 +17,7 @@ READY := $(VENV)/.ready
 # One for each of two cores: more would end sooner, and starve the loss test of the moments in which it strikes. Each has a Kafka.
 WORKERS ?= 2
 
-.PHONY: demo test lint bench chaos lock docs clean
+.PHONY: demo test lint bench mutation coverage chaos lock docs clean
 
 demo: $(READY)
 	$(BIN)/ai-agents demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
@@ -31,6 +33,14 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/ai-agents bench all $(if $(EVENTS),--events $(EVENTS))
+
+# An hour at most; what is left is done by the next run.
+mutation: $(READY)
+	$(BIN)/python -m tests.mutation --workers 2 $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SAMPLE),--sample $(SAMPLE)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FRESH),--fresh)
+
+coverage: $(READY)
+	$(BIN)/python -m tests.plugin_figures
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --seconds $(or $(DURATION),300)

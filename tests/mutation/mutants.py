@@ -51,12 +51,14 @@ class _Spot:
 class Mutant:
     """One fault: `name` is the same while the code around it moves, `lines` are those whose tests can notice it.
 
-    `within` stands for the text of the function, or of the statement outside one, that it is planted in.
+    `within` stands for the text of the function, or of the statement outside one, that it is planted in. `at_import`: the line runs
+    when the module is imported, which may happen in any test.
     """
 
     file: str
     name: str
     within: str
+    at_import: bool
     line: int
     lines: frozenset[int]
     _whole: ast.Module
@@ -93,9 +95,9 @@ def mutants(file: str, source: str) -> Iterator[Mutant]:
             first, last = spot.node.lineno, _last_line(spot.node)  # type: ignore[attr-defined]  # every spot has its place in the text
             if spot.within not in texts:
                 texts[spot.within] = hashlib.sha256(ast.unparse(spot.within).encode()).hexdigest()[:12]
-            yield Mutant(
-                file, name, texts[spot.within], first, frozenset([spot.statement.lineno, *range(first, last + 1)]), whole, spot, instead
-            )
+            in_function = isinstance(spot.within, ast.FunctionDef | ast.AsyncFunctionDef) and spot.statement is not spot.within
+            lines = frozenset([spot.statement.lineno, *range(first, last + 1)])
+            yield Mutant(file, name, texts[spot.within], not in_function, first, lines, whole, spot, instead)
 
 
 def _last_line(node: ast.AST) -> int:

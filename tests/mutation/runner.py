@@ -59,7 +59,7 @@ class Sound:
 
     def tests(self, mutant: Mutant) -> list[str]:
         """The tests that can notice, the cheapest file first, in a file's own order; those of a line run at import are all."""
-        found: set[str] = set()
+        found: set[str] = set(self.seconds) if mutant.at_import else set()
         for line in mutant.lines:
             noticing = self.tests_of[mutant.file].get(line, [])
             found |= set(self.seconds) if noticing is None else set(noticing)

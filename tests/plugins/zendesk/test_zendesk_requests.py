@@ -66,6 +66,7 @@ class Desk:
         self._answers = list(answers)
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.headers: list[httpx.Headers] = []
+        self.urls: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = request.content
@@ -73,6 +74,7 @@ class Desk:
         content = json.loads(body) if body and is_json else body.decode() or None
         self.asked.append((request.method, request.url.path, dict(request.url.params), content))
         self.headers.append(request.headers)
+        self.urls.append(str(request.url))
         answer = self._answers.pop(0)
         return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
 
@@ -294,6 +296,8 @@ async def test_a_job_of_updates_is_followed_to_its_end_and_judged_row_by_row(hur
     by_id = {row.ticket_id: row for row in found}
     assert len(found) == 102 and [by_id[name].error.status for name in odd if by_id[name].error] == [404, 404]
     assert by_id["1"] == BatchResult("1", ticket=TicketRef(ticket_id="1"))
+    assert [str(by_id[name].error) for name in ("3", "8")] == ["ticket 3: TicketUpdateFailed", "ticket 8: failed"]
+    assert str(by_id["9"].error) == "the job says nothing of ticket 9"
     kinds = [ValidationRefused, NotFound, ValidationRefused, ValidationRefused, FatalApiError, FatalApiError]
     assert by_id["2"].error is None and [type(by_id[str(n)].error) for n in range(3, 9)] == kinds
     lost = by_id["9"].error
@@ -337,6 +341,8 @@ async def test_a_job_that_fails_or_never_ends_leaves_every_row_in_doubt(hurried:
         ("1", RetriableApiError, True),
         ("2", RetriableApiError, True),
     ]
+    torn = await Desk({}).plugin().batch_update_tickets(changes)
+    assert [(type(row.error), row.error.in_doubt) for row in torn if row.error] == [(TornAnswer, True)] * 2
     made = await Desk(httpx.Response(503)).plugin().batch_create_tickets([a_ticket()])
     assert [(row.ticket_id, type(row.error)) for row in made] == [("x-1", ServerError)]
     clock = iter(range(0, 10_000, 50))
@@ -427,6 +433,7 @@ async def test_changes_since_a_moment_are_exported_by_cursor() -> None:
     ]
     stuck = {"tickets": [{"id": 1}], "after_cursor": "c1"}
     assert len(await Desk(stuck, stuck).plugin().changed_tickets(77)) == 2
+    assert len(await Desk(stuck).plugin().changed_tickets(77, limit=1)) == 1
     assert len(await Desk({"tickets": [{"id": 1}], "after_cursor": None}).plugin().changed_tickets(77)) == 1
     assert len(await Desk({"tickets": [{"id": 1}, {"id": 2}], "after_cursor": "c"}).plugin().changed_tickets(77, limit=1)) == 1
     hundred = [{"tickets": [{"id": n} for n in range(1, 101)], "after_cursor": f"c{page}"} for page in range(20)]
@@ -500,8 +507,8 @@ async def test_a_file_is_uploaded_tied_listed_and_read() -> None:
     assert [request[:2] for request in desk.asked[3:]] == [("GET", "/api/v2/attachments/91.json"), ("GET", "/files/91")]
 
 
-@pytest.mark.parametrize("upload", [{"attachment": {"id": 91}}, {"token": "t-1"}, {"token": "t-1", "attachment": {"id": None}}])
-async def test_an_upload_that_is_not_told_whole_is_in_doubt(upload: dict[str, Any]) -> None:
+@pytest.mark.parametrize("upload", [None, {"attachment": {"id": 91}}, {"token": "t-1"}, {"token": "t-1", "attachment": {"id": None}}])
+async def test_an_upload_that_is_not_told_whole_is_in_doubt(upload: dict[str, Any] | None) -> None:
     async def nothing() -> AsyncIterator[bytes]:
         yield b"x"
 
@@ -569,7 +576,7 @@ async def test_a_refresh_token_is_exchanged_at_the_accounts_own_address() -> Non
     await plugin.get_ticket("12")
     method, path, _, form = desk.asked[0]
     asked = dict(parse_qsl(form))
-    assert (method, path) == ("POST", "/oauth/tokens")
+    assert (method, path, desk.urls[0]) == ("POST", "/oauth/tokens", f"{BASE}/oauth/tokens")
     assert {"grant_type": "refresh_token", "client_id": "c-1", "client_secret": "c", "refresh_token": "r"}.items() <= asked.items()
     assert desk.headers[1]["authorization"] == "Bearer acc"
 
@@ -609,6 +616,9 @@ async def test_credentials_that_are_not_whole_are_a_settings_error(auth: dict[st
         (503, {"error": "TooManyJobs"}, RateLimited, "TooManyJobs"),
         (401, {"error": "Couldn't authenticate you"}, CredentialsRefused, "authenticate"),
         (500, "<html>", ServerError, ""),
+        (422, {}, ValidationRefused, ""),
+        (422, {"error": {"message": "no title"}}, ValidationRefused, ""),
+        (300, {}, FatalApiError, ""),
     ],
 )
 async def test_each_error_of_zendesks_is_one_of_ours(status: int, body: Any, kind: type[ApiError], told: str) -> None:
@@ -618,6 +628,7 @@ async def test_each_error_of_zendesks_is_one_of_ours(status: int, body: Any, kin
         await Desk(answer).plugin().update_ticket("12", TicketChanges(event_id="e"))
     assert type(refused.value) is kind
     assert told in str(refused.value)
+    assert (f"{status} (" in str(refused.value)) is bool(told)
     if status == 409:
         assert not refused.value.in_doubt
 

@@ -112,6 +112,27 @@ def test_an_event_is_read_whole() -> None:
     assert PAYLOAD.delivery_id(a_delivery(merged)) == "e-1"
 
 
+@pytest.mark.parametrize(
+    ("told", "kind", "change"),
+    [
+        ("Status Changed", "status_changed", TicketChange.RESOLVED),
+        (" ticket_merged ", "merged", TicketChange.UPDATED),
+        ("Comment Created", "comment_added", TicketChange.COMMENTED),
+        ("CCs Changed", "email_ccs_changed", TicketChange.UPDATED),
+    ],
+)
+def test_an_integration_services_event_is_the_same_event(told: str, kind: str, change: TicketChange) -> None:
+    """Flows name the kind in words and nest it; what came of it must not depend on the way."""
+    subscribed = an_event(kind)
+    given = {"type": told, "ticket": subscribed["detail"], "current": "SOLVED", "meta": {"occurred_at": CHANGED, "sequence": {"id": "s-1"}}}
+    expected = changed(EVENT, change=change, extra={**EVENT_EXTRA, "event": kind, "current": "SOLVED", "sequence": "s-1"})
+    if kind == "status_changed":
+        expected = changed(expected, extra={**expected.extra, "changed": ("status",)})
+    for body in ({"ticket_event": given}, {"input": {"ticket_event": given}}):
+        assert PAYLOAD.metadata(a_delivery(body)) == expected
+        assert PAYLOAD.ticket_key(a_delivery(body)) == "12"
+
+
 def test_a_comments_event_names_its_author_where_no_actor_is_told() -> None:
     """Echoes are known by who wrote them."""
     comment = {"id": 41, "body": "Done.", "is_public": True, "author": {"id": 24}}

@@ -16,7 +16,7 @@ TESTS = (
 _MAPPING, _PAYLOAD, _WHOLE, _WEBHOOK, _REQUESTS = TESTS
 MODULES: dict[str, tuple[str, ...]] = {
     "plugins/mapping.py": (_MAPPING, _PAYLOAD),
-    "plugins/zendesk/words.py": (_PAYLOAD, _REQUESTS),
+    "plugins/zendesk/words.py": (_PAYLOAD, _WHOLE, _REQUESTS),
     "plugins/zendesk/payload.py": (_PAYLOAD, _WHOLE, _WEBHOOK),
     "plugins/zendesk/sla.py": (_WHOLE,),
     "plugins/zendesk/webhook_validator.py": (_WEBHOOK,),

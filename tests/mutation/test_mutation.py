@@ -73,6 +73,7 @@ def test_what_is_accepted_is_of_the_code_as_it_is_and_on_the_page() -> None:
     assert set(ACCEPTED) <= names
     page = (ROOT / "docs" / "mutation.md").read_text(encoding="utf-8")
     assert "| open |" not in page
+    assert page.partition("## What survived")[2].count("\n| ") - 1 == len(ACCEPTED)  # less the table's head
 
 
 def test_the_modules_and_their_tests_are_there() -> None:

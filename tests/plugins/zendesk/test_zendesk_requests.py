@@ -48,7 +48,12 @@ CHANGED, CHANGED_AT = "2026-03-02T09:40:05Z", 1_772_444_405_000_000
 TICKET = {"id": 12, "updated_at": CHANGED}
 REF = TicketRef(ticket_id="12", url=f"{BASE}/agent/tickets/12", updated_at=CHANGED_AT)
 FIELDS = [
-    {"id": 61, "title": "Berth", "type": "tagger", "custom_field_options": [{"name": "North 3", "value": "n3"}, {"value": 5}, "odd"]},
+    {
+        "id": 61,
+        "title": "Berth",
+        "type": "tagger",
+        "custom_field_options": [{"name": "North 3", "value": "n3"}, {"name": "South", "value": "S1"}, {"value": 5}, "odd"],
+    },
     {"id": 62, "title": "Parts", "type": "multiselect", "custom_field_options": [{"name": "Rope", "value": "rope"}]},
     {"id": 63, "title": "Depth", "type": "integer"},
     {"id": 64, "title": "Twin", "type": "text"},
@@ -221,7 +226,8 @@ async def test_a_tenant_may_close_for_good_and_choose_its_own_statuses() -> None
         ("Parts", "Rope", {"id": 62, "value": ["rope"]}),
         ("Depth", 7, {"id": 63, "value": 7}),
         ("63", "7", {"id": 63, "value": "7"}),
-        ("Berth", "South", ValidationRefused),
+        ("Berth", "s1", {"id": 61, "value": "S1"}),
+        ("Berth", "West", ValidationRefused),
         ("Parts", ["Chain"], ValidationRefused),
         ("Twin", "x", ValidationRefused),
         ("Gone", "x", ValidationRefused),
@@ -246,15 +252,16 @@ async def test_a_field_by_name_is_written_as_its_kind_takes_it(name: str, given:
 async def test_a_note_is_internal_carries_its_marker_and_answers_its_comments_id() -> None:
     """Zendesk's own default is public; the marker is how the note is known when it comes back."""
     events = [{"type": "Change", "id": 1}, "odd", {"type": "Comment", "id": None}, {"type": "Comment", "id": 81}]
-    desk = Desk(*[{"ticket": TICKET, "audit": {"events": events}}] * 3)
+    desk = Desk(*[{"ticket": TICKET, "audit": {"events": events}}] * 4)
     plugin = desk.plugin()
     assert await plugin.add_note("12", NewNote(text="Done.", marker="[aia:e:1]")) == "81"
     await plugin.add_note("12", NewNote(text="Done.", marker="[aia:e:1]", public=True))
     await plugin.add_note("12", NewNote(text="Done. [aia:e:1]", marker="[aia:e:1]"))
-    internal, public, marked = [request[3]["ticket"]["comment"] for request in desk.asked]
+    await plugin.add_note("12", NewNote(text="Done. [aia:e:1] and [aia:f:2]", marker="[aia:e:1]"))
+    internal, public, marked, quoting = [request[3]["ticket"]["comment"] for request in desk.asked]
     assert internal == {"html_body": "<p>Done.</p><p>[aia:e:1]</p>", "public": False}
     assert public == {**internal, "public": True}
-    assert marked["html_body"].count("aia:e:1") == 1
+    assert marked["html_body"].count("aia:e:1") == quoting["html_body"].count("aia:e:1") == 1
     for audit in (None, {}, {"events": None}, {"events": [{"type": "Change", "id": 1}]}):
         with pytest.raises(TornAnswer) as torn:
             await Desk({"ticket": TICKET, "audit": audit}).plugin().add_note("12", NewNote(text="x", marker="m"))

@@ -35,7 +35,13 @@ def no_http() -> Any:
 def a_plugin(secrets: list[bytes] | None = None, **webhook: Any) -> ZendeskPlugin:
     settings = {"webhook": {"secret": "${secret:hook}", **webhook}, "actor": 9000000001}
     return ZendeskPlugin(
-        PluginContext(tenant="acme", tool="desk", settings=settings, secrets=lambda r: secrets or [b"s3cret"], http=no_http)
+        PluginContext(
+            tenant="acme",
+            tool="desk",
+            settings=settings,
+            secrets=lambda r: (secrets or [b"s3cret"]) if r == "${secret:hook}" else [],
+            http=no_http,
+        )
     )
 
 

@@ -143,6 +143,8 @@ def test_a_comments_event_names_its_author_where_no_actor_is_told() -> None:
         PAYLOAD.metadata(a_delivery(an_event("comment_added", {"comment": {**comment, "is_public": "true"}}))).extra["comment_public"]
         is False
     )
+    for odd in ("text", ["text"], 7):
+        assert PAYLOAD.metadata(a_delivery(an_event("comment_added", odd))).extra == {**EVENT_EXTRA, "event": "comment_added"}
     for odd in ("text", None, {"author": "x"}):
         assert PAYLOAD.metadata(a_delivery(an_event("comment_added", {"comment": odd}))).actor == "23"
 

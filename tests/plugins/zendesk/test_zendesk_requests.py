@@ -434,9 +434,9 @@ async def test_changes_since_a_moment_are_exported_by_cursor() -> None:
     )
     assert [t.ticket_id for t in await desk.plugin().changed_tickets(77)] == ["1", "2", "3"]
     path = "/api/v2/incremental/tickets/cursor.json"
-    assert [request[1:3] for request in desk.asked] == [
-        (path, {"start_time": "77", "include": "slas"}),
-        (path, {"cursor": "c1", "include": "slas"}),
+    assert [request[:3] for request in desk.asked] == [
+        ("GET", path, {"start_time": "77", "include": "slas"}),
+        ("GET", path, {"cursor": "c1", "include": "slas"}),
     ]
     stuck = {"tickets": [{"id": 1}], "after_cursor": "c1"}
     assert len(await Desk(stuck, stuck).plugin().changed_tickets(77)) == 2
@@ -512,6 +512,13 @@ async def test_a_file_is_uploaded_tied_listed_and_read() -> None:
     assert desk.headers[0]["content-type"] == "image/png"
     assert desk.asked[1][3] == {"ticket": {"comment": {"body": "Attached file", "public": False, "uploads": ["t-1"]}}}
     assert [request[:2] for request in desk.asked[3:]] == [("GET", "/api/v2/attachments/91.json"), ("GET", "/files/91")]
+
+
+async def test_without_an_address_a_ticket_has_no_other_hosts_link() -> None:
+    """The host's client may know an address that the tool's settings do not name."""
+    assert (
+        await Desk({"ticket": TICKET}).plugin(base_url=None).update_ticket("12", TicketChanges(event_id="e"))
+    ).url == "/agent/tickets/12"
 
 
 @pytest.mark.parametrize("upload", [None, {"attachment": {"id": 91}}, {"token": "t-1"}, {"token": "t-1", "attachment": {"id": None}}])

@@ -140,6 +140,7 @@ def test_what_the_door_keeps_and_what_the_plugin_can_do() -> None:
     """The ids of a delivery are headers and are lost when they are not kept; capabilities are what the manifest promises."""
     assert {"x-zendesk-webhook-invocation-id", "x-zendesk-webhook-id", "x-zendesk-account-id"} == set(ZendeskPlugin.kept_headers)
     manifest = PluginRegistry.discover().manifest("zendesk")
+    assert ZendeskPlugin.tool_type == manifest.tool_type == "zendesk"
     assert (ZendeskPlugin.version, ZendeskPlugin.capabilities) == (manifest.version, frozenset(manifest.capabilities))
     assert a_plugin().ticket_key(a_delivery(b'{"ticket_id": "7"}')) == "7"
 

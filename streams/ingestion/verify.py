@@ -89,7 +89,7 @@ def handshake(plugin: TicketingToolPlugin, delivery: Delivery) -> bytes | None:
         answer = plugin.handshake(delivery)
     except WebhookRejected:
         raise
-    except Exception:
+    except Exception:  # a plugin is someone else's code; the door answers others meanwhile
         log.exception("tenant %s tool %s: the plugin raised over a handshake; it is none", delivery.tenant, delivery.tool)
         return None
     return answer if answer is not None and len(answer) <= MAX_HANDSHAKE_BYTES else None
@@ -99,7 +99,7 @@ def _ids(plugin: TicketingToolPlugin, delivery: Delivery) -> tuple[str | None, D
     """The ticket's id and the delivery's; None for what the plugin cannot tell, or tells in a form no key can hold."""
     try:
         ticket_id, identity = plugin.ticket_key(delivery), plugin.identify(delivery)
-    except Exception:
+    except Exception:  # as above; what is verified is kept, under a hash of its body
         log.exception("tenant %s tool %s: the plugin raised over a delivery's ids; it goes on without", delivery.tenant, delivery.tool)
         return None, None
     if ticket_id is not None and not _fits(ticket_id):

@@ -260,7 +260,7 @@ async def test_different_changes_are_made_one_by_one_several_at_a_time(sandbox: 
         assert [result.ticket_id for result in results if result.error] == ["99999999"]
         sandbox.clear_faults()
         found = {result.ticket_id: result.ticket async for result in plugin.get_ticket_batch(ids)}
-        assert all(ticket is not None and ticket.subject == f"subject {i}" for i, ticket in found.items())  # type: ignore[union-attr]
+        assert {i: getattr(ticket, "subject", None) for i, ticket in found.items()} == {i: f"subject {i}" for i in ids}
 
 
 @pytest.mark.parametrize(
